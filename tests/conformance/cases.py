@@ -86,7 +86,7 @@ class Case:
                 return (kind or "untyped").removesuffix("_type")
             element = value.type.tensor_type.elem_type
             if element not in IN_SCOPE:
-                return TensorProto.DataType.Name(element).lower()
+                return str(TensorProto.DataType.Name(element)).lower()
         return None
 
     @property
