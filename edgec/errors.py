@@ -1,0 +1,375 @@
+"""Every error that edgec can end with: a stable code, an exit code, and what to do next.
+
+The table :data:`CODES` is the single source: exceptions carry a code from it, ``edgec explain CODE`` prints its text,
+and ``docs/errors.md`` is generated from it.  Target capability rules have codes too (``EDG4xx``); they register
+themselves in ``edgec.targets.rules``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_MODEL: Final = 3
+EXIT_UNSUPPORTED: Final = 4
+EXIT_TOOL_MISSING: Final = 5
+EXIT_TOOL_FAILED: Final = 6
+EXIT_UNSTABLE: Final = 7
+EXIT_INTERNAL: Final = 70
+EXIT_INTERRUPTED: Final = 130
+
+
+@dataclass(frozen=True)
+class Code:
+    """One kind of error: its stable code, the exit code it ends with, a title and the text of ``edgec explain``."""
+
+    code: str
+    exit: int
+    title: str
+    explanation: str
+
+
+CODES: dict[str, Code] = {}
+
+
+def _define(code: str, exit: int, title: str, explanation: str) -> None:
+    CODES[code] = Code(code, exit, title, explanation)
+
+
+# EDG0xx: usage, files and folders
+_define(
+    "EDG001",
+    EXIT_USAGE,
+    "usage error",
+    "The command line could not be understood: an unknown option, a missing argument or a value of the wrong form. "
+    "`edgec COMMAND --help` lists what is accepted.",
+)
+_define(
+    "EDG002",
+    EXIT_USAGE,
+    "no such input of the model",
+    "An option such as --input-shape, --range or --data names an input that the model does not have. "
+    "`edgec inspect MODEL` lists the inputs. The name ends at the last colon, so names may hold colons.",
+)
+_define(
+    "EDG003",
+    EXIT_USAGE,
+    "unknown target",
+    "The name after --target is no registered target. `edgec targets` lists them; plug-ins register through the "
+    "entry-point group `edgec.targets`.",
+)
+_define(
+    "EDG004",
+    EXIT_USAGE,
+    "unknown pass or pass option",
+    "A name in --passes or --print-ir-after is no pass, or an option in braces is no field of that pass. "
+    "`edgec passes` lists the passes and their options.",
+)
+_define(
+    "EDG005",
+    EXIT_USAGE,
+    "data does not fit the model",
+    "An array in --data has another shape or dtype than the model's input, an input has no array, or the file holds "
+    "no arrays at all. Shapes must be equal except for one leading sample dimension, which is iterated over.",
+)
+_define(
+    "EDG006",
+    EXIT_USAGE,
+    "data file unreadable",
+    "The --data file is missing or is not a .npy or .npz file of plain arrays. Pickled arrays are never loaded.",
+)
+_define(
+    "EDG010",
+    EXIT_USAGE,
+    "output folder not writable",
+    "The output folder cannot be created or written to. Nothing was changed.",
+)
+_define(
+    "EDG011",
+    EXIT_USAGE,
+    "no space left on device",
+    "The disk filled up while the artifact was written. The half-written file was removed; what was there before is "
+    "untouched.",
+)
+_define(
+    "EDG012",
+    EXIT_USAGE,
+    "output folder in use",
+    "Another edgec process is writing into the same output folder. Wait for it, or choose another folder with -o.",
+)
+_define(
+    "EDG013",
+    EXIT_USAGE,
+    "missing extra",
+    "The feature needs an optional part of edgec that is not installed. The message names the extra; install it "
+    "with pip, for example `pip install 'edgec[tensorflow]'`.",
+)
+_define(
+    "EDG014",
+    EXIT_USAGE,
+    "unknown code",
+    "`edgec explain` was asked about a code that edgec does not define. `edgec explain --all` lists every code.",
+)
+_define(
+    "EDG020",
+    EXIT_INTERRUPTED,
+    "interrupted",
+    "The run was interrupted (Ctrl-C or SIGTERM). Temporary files were removed; earlier artifacts are untouched.",
+)
+
+# EDG1xx: the model is invalid or hostile
+_define(
+    "EDG101",
+    EXIT_MODEL,
+    "model file not found",
+    "The path does not exist, or is a folder where a file was expected.",
+)
+_define("EDG102", EXIT_MODEL, "empty model file", "The file has no bytes.")
+_define(
+    "EDG103",
+    EXIT_MODEL,
+    "not an ONNX file",
+    "The bytes do not follow the protobuf wire format, so this is no ONNX model. A Git LFS pointer, an HTML error "
+    "page or a compressed archive are the usual causes.",
+)
+_define(
+    "EDG104",
+    EXIT_MODEL,
+    "truncated model file",
+    "The protobuf structure ends in the middle of a field: the file was cut off, usually by an interrupted "
+    "download or copy.",
+)
+_define(
+    "EDG105",
+    EXIT_MODEL,
+    "protobuf, but no model",
+    "The bytes are valid protobuf but hold no ONNX graph (no IR version, no opset, or no graph).",
+)
+_define(
+    "EDG106",
+    EXIT_MODEL,
+    "cyclic or unordered graph",
+    "A node uses a value that is produced by no earlier node and is neither an input nor an initializer. If "
+    "reordering the nodes cannot help, the graph has a cycle.",
+)
+_define(
+    "EDG107",
+    EXIT_MODEL,
+    "external data missing",
+    "An initializer points at a file beside the model that does not exist or is too short. Copy the data file "
+    "together with the model.",
+)
+_define(
+    "EDG108",
+    EXIT_MODEL,
+    "external data outside the model's folder",
+    "An initializer points at an absolute path, at a path with `..`, or at a symbolic link. edgec never reads "
+    "outside the model's own folder.",
+)
+_define(
+    "EDG109",
+    EXIT_MODEL,
+    "malformed graph",
+    "The graph breaks a rule of the ONNX specification: a value defined twice, a missing input, an attribute of the "
+    "wrong type, a tensor whose data does not fill its shape, or operand types the operator does not take.",
+)
+_define(
+    "EDG110",
+    EXIT_MODEL,
+    "opset or IR version out of range",
+    "edgec reads opset 7 to the newest that the installed onnx package knows, and IR version 3 and later. Older "
+    "models can be upgraded with onnx.version_converter.",
+)
+_define(
+    "EDG111",
+    EXIT_MODEL,
+    "shapes or types do not agree",
+    "Shape inference found operands that do not fit together, usually because of an --input-shape that the network "
+    "was not made for.",
+)
+_define(
+    "EDG112",
+    EXIT_MODEL,
+    "model exceeds a limit",
+    "The model is larger than a limit that protects against hostile files (nesting depth, node count, unrolled "
+    "iterations, constant size). The message names the limit and the option that raises it.",
+)
+_define(
+    "EDG113",
+    EXIT_MODEL,
+    "the reference runtime cannot run the model",
+    "ONNX Runtime, which provides the reference outputs, refused to load or run the original model. Without a "
+    "reference nothing can be verified, so nothing is converted.",
+)
+
+# EDG2xx: the importer or a target cannot hold the model
+_define(
+    "EDG201",
+    EXIT_UNSUPPORTED,
+    "unknown operator or domain",
+    "A node's operator is not defined by the ONNX standard or by a domain that edgec knows. The message names the "
+    "operator, the domain and the node.",
+)
+_define(
+    "EDG202",
+    EXIT_UNSUPPORTED,
+    "dynamic dimension without a value",
+    "The target needs static shapes, and an input has a symbolic, unnamed or placeholder dimension. Give it with "
+    "--input-shape NAME:1,3,224,224, or give the batch with --batch N.",
+)
+_define(
+    "EDG203",
+    EXIT_UNSUPPORTED,
+    "control flow that cannot be removed",
+    "An If whose condition, or a Loop or Scan whose trip count, is known only at run time. edgec inlines and "
+    "unrolls what is constant.",
+)
+_define(
+    "EDG204",
+    EXIT_UNSUPPORTED,
+    "value type not supported by the target",
+    "An input, output or intermediate value is a sequence, optional, map, string or complex value, or has an "
+    "element type that the target does not have.",
+)
+_define(
+    "EDG231",
+    EXIT_UNSUPPORTED,
+    "operator not supported by the target",
+    "The target has no operator, and edgec no composition of operators, that computes this node exactly. The message "
+    "names the node and what would help.",
+)
+_define(
+    "EDG232",
+    EXIT_UNSUPPORTED,
+    "model too large for the target format",
+    "The artifact would exceed what the target's file format can hold (2 GiB for a LiteRT flatbuffer).",
+)
+
+# EDG3xx: verification
+_define(
+    "EDG301",
+    EXIT_FAILED,
+    "verification failed",
+    "The artifact loads and runs, but its outputs differ from ONNX Runtime's on the original model by more than the "
+    "threshold. The artifact was set aside as *.rejected. The report lists every output with its error; "
+    "`edgec verify` repeats the comparison with your own data.",
+)
+_define(
+    "EDG302",
+    EXIT_FAILED,
+    "artifact does not load",
+    "The runtime refused to load or allocate the artifact. This is a defect of edgec or of the runtime, never a "
+    "success; the artifact was set aside as *.rejected.",
+)
+_define(
+    "EDG303",
+    EXIT_FAILED,
+    "artifact does not run",
+    "The runtime crashed, timed out or reported an error while running the artifact. The artifact was set aside as "
+    "*.rejected.",
+)
+_define(
+    "EDG304",
+    EXIT_FAILED,
+    "artifact interface changed",
+    "The artifact's inputs or outputs differ from the model's in name, order, dtype or shape although no such change "
+    "was asked for.",
+)
+_define(
+    "EDG305",
+    EXIT_FAILED,
+    "no output could be verified",
+    "Every output was constant over the inputs that were tried, so the comparison proves nothing. Give real inputs "
+    "with --data, or ranges with --range.",
+)
+_define(
+    "EDG306",
+    EXIT_FAILED,
+    "no manifest",
+    "The folder given to `edgec verify` holds no manifest.json, or its artifact is missing or has another hash.",
+)
+
+# EDG6xx: passes and the canonical form
+_define(
+    "EDG601",
+    EXIT_INTERNAL,
+    "IR check failed",
+    "A pass left the graph in a state that breaks the canonical form. This is a defect of edgec; please report it "
+    "with the output of --debug.",
+)
+
+# EDG9xx: internal
+_define(
+    "EDG900",
+    EXIT_INTERNAL,
+    "internal error",
+    "An unexpected exception: a defect of edgec. Run again with --debug for the traceback and report it.",
+)
+
+
+@dataclass
+class EdgecError(Exception):
+    """An error that a user can act on.
+
+    ``code`` is a key of :data:`CODES` (or of a target's rules); ``message`` says what; ``where`` names the node or
+    file; ``why`` gives the reason; ``help`` says what to do next.
+    """
+
+    code: str
+    message: str
+    where: str | None = None
+    why: str | None = None
+    help: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    exit: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__(self.message)
+
+    @property
+    def exit_code(self) -> int:
+        if self.exit is not None:
+            return self.exit
+        known = CODES.get(self.code)
+        return known.exit if known else EXIT_INTERNAL
+
+    def __str__(self) -> str:
+        lines = [f"{self.code}  {self.message}"]
+        for text in (self.where, self.why):
+            if text:
+                lines.append(f"        {text}")
+        if self.help:
+            lines.append(f"        Try: {self.help}")
+        lines.append(f"        More: edgec explain {self.code}")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """The error as the ``error`` member of every JSON document."""
+        return {
+            "code": self.code,
+            "exit": self.exit_code,
+            "message": self.message,
+            "where": self.where,
+            "why": self.why,
+            "help": self.help,
+            "details": self.details,
+        }
+
+
+class ModelError(EdgecError):
+    """The model is invalid or hostile (exit 3)."""
+
+
+class UsageError(EdgecError):
+    """The caller asked for something that makes no sense (exit 2)."""
+
+
+class UnsupportedError(EdgecError):
+    """The importer or the target cannot hold the model (exit 4)."""
+
+
+class VerificationError(EdgecError):
+    """The artifact is not what was asked for (exit 1)."""
