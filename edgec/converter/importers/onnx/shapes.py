@@ -1,0 +1,142 @@
+"""Binding of unknown, symbolic and placeholder dimensions of graph inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from edgec.errors import ModelError, UnsupportedError, UsageError
+from edgec.ir.graph import Graph, Model, Value
+from edgec.ir.types import Dim, Shape
+
+BATCH_NAMES = frozenset({"n", "b", "bs", "batch", "batchsize", "batch_size", "batch-size", "batch_dim", "dynamicdimension.0"})
+
+
+def bind_shapes(
+    model: Model,
+    input_shapes: Mapping[str, Sequence[int]],
+    batch: int | None,
+    overrides: dict[str, Shape],
+    notes: list[str],
+) -> None:
+    """Replace declared input dims; ``overrides`` and ``notes`` receive what was done.
+
+    A symbolic name that receives an extent receives it everywhere.  When a declared static extent is replaced, the
+    declared shapes of all intermediate values and outputs are dropped: they described the placeholder.
+
+    Raises:
+        UsageError: EDG002 for an unknown input, EDG001 for a contradiction or a value that is no extent.
+        ModelError: EDG111 when the rank differs.
+    """
+    graph = model.graph
+    known = {value.name: value for value in graph.inputs}
+    for name in input_shapes:
+        if name not in known:
+            raise UsageError(
+                "EDG002",
+                f"the model has no input '{name}'",
+                why=f"its inputs are {', '.join(repr(item) for item in known) or 'none'}",
+                help="NAME:1,3,224,224 with one of these names",
+            )
+    wanted: dict[str, tuple[int, ...]] = {name: tuple(int(d) for d in dims) for name, dims in input_shapes.items()}
+    symbols: dict[str, int] = {}
+    placeholder = False
+    for name, dims in wanted.items():
+        value = known[name]
+        if any(dim < 0 for dim in dims):
+            raise UsageError("EDG001", f"--input-shape {name}: extents are not negative, got {list(dims)}")
+        if value.shape is not None and len(value.shape) != len(dims):
+            raise ModelError(
+                "EDG111",
+                f"the input '{name}' has rank {len(value.shape)}, --input-shape gives {len(dims)} extents",
+                where=f"input '{name}', declared {_show(value.shape)}",
+            )
+        for old, new in zip(value.shape or (), dims):
+            if isinstance(old, str):
+                if symbols.setdefault(old, new) != new:
+                    raise UsageError(
+                        "EDG001", f"the dimension '{old}' would be both {symbols[old]} and {new}", where=f"input '{name}'"
+                    )
+            elif isinstance(old, int) and old != new:
+                placeholder = True
+    if batch is not None:
+        _bind_batch(graph, batch, wanted, symbols, notes)
+    if placeholder:
+        for value in _values(graph):
+            value.shape = None
+        notes.append("an --input-shape replaces a declared extent: the shapes declared inside the model were dropped")
+    for value in graph.inputs:
+        before = value.shape
+        if value.name in wanted:
+            value.shape = wanted[value.name]
+        elif value.shape is not None:
+            value.shape = tuple(symbols.get(dim, dim) if isinstance(dim, str) else dim for dim in value.shape)
+        if value.shape != before and value.shape is not None:
+            overrides[value.name] = value.shape
+            notes.append(f"input '{value.name}': {_show(before)} became {_show(value.shape)}")
+    if symbols:
+        for value in _values(graph):
+            if value.shape is not None:
+                value.shape = tuple(symbols.get(dim, dim) if isinstance(dim, str) else dim for dim in value.shape)
+
+
+def _bind_batch(
+    graph: Graph, batch: int, wanted: dict[str, tuple[int, ...]], symbols: dict[str, int], notes: list[str]
+) -> None:
+    if batch < 1:
+        raise UsageError("EDG001", f"--batch takes a positive number, got {batch}")
+    found = False
+    for value in graph.inputs:
+        if value.shape is None or not value.shape or value.name in wanted:
+            continue
+        first = value.shape[0]
+        if isinstance(first, str):
+            found = True
+            if symbols.setdefault(first, batch) != batch:
+                notes.append(f"--batch does not apply to '{value.name}': '{first}' is {symbols[first]} already")
+        elif first is None:
+            found = True
+            rest: Shape = (batch, *value.shape[1:])
+            value.shape = rest
+            notes.append(f"--batch: the first extent of '{value.name}' became {batch}")
+    if not found:
+        notes.append("--batch changed nothing: no input has an unknown first dimension")
+
+
+def _values(graph: Graph) -> list[Value]:
+    """Every computed value, those of control-flow bodies included."""
+    found: list[Value] = []
+    for node in graph.nodes:
+        found.extend(node.outputs)
+        for body in node.subgraphs:
+            found.extend(_values(body))
+    return found
+
+
+def _show(shape: Sequence[Dim] | None) -> str:
+    if shape is None:
+        return "unknown rank"
+    return "[" + ",".join("?" if dim is None else str(dim) for dim in shape) + "]"
+
+
+def require_static_shapes(model: Model) -> None:
+    """See :func:`edgec.converter.importers.onnx.require_static`."""
+    unknown = [
+        value for value in model.graph.inputs if value.type_proto is None and not value.is_static
+    ]
+    if not unknown:
+        return
+    first = unknown[0]
+    example = "1" if first.shape is None else ",".join(str(d) if isinstance(d, int) else "1" for d in first.shape)
+    batch_only = all(
+        value.shape is not None and value.shape and all(isinstance(dim, int) for dim in value.shape[1:])
+        for value in unknown
+    )
+    options = " ".join(f"--input-shape {value.name}:..." for value in unknown[1:])
+    raise UnsupportedError(
+        "EDG202",
+        "; ".join(f"input '{value.name}' has the shape {_show(value.shape)}" for value in unknown),
+        where=f"input '{first.name}'",
+        why="the target needs every extent to be known",
+        help="--batch 1" if batch_only else f"--input-shape {first.name}:{example} {options}".rstrip(),
+        details={"inputs": {value.name: _show(value.shape) for value in unknown}},
+    )
