@@ -1,0 +1,49 @@
+"""What the benchmarks measure with."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.measure.latency import compare
+from benchmarks.measure.process import run_measured, summary
+from benchmarks.measure.runners import fit, worst_relative_error
+
+
+def test_a_process_is_charged_for_its_children(tmp_path: Path) -> None:
+    burn = "import time\nwhile time.process_time() < 0.5: pass"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn!r}], check=True)"
+    cost = run_measured([sys.executable, "-c", parent], tmp_path)
+    assert cost.returncode == 0
+    assert cost.cpu_seconds >= 0.5
+
+
+def test_a_failed_run_keeps_the_end_of_its_output(tmp_path: Path) -> None:
+    cost = run_measured([sys.executable, "-c", "raise SystemExit('no such operator')"], tmp_path)
+    assert summary([cost]) == {"ok": False, "returncode": 1, "message": "no such operator\n"}
+
+
+def test_the_interval_of_twice_the_work_holds_two() -> None:
+    array = np.ones((300, 300))
+
+    def once() -> object:
+        return array @ array
+
+    def twice() -> object:
+        return array @ array @ array
+
+    found = compare(lambda: twice, lambda: once, seconds=0.5, rounds=3)
+    assert found.low <= found.ratio <= found.high
+    assert 1.3 < found.ratio < 3.0
+
+
+def test_an_image_fits_an_input_with_channels_last() -> None:
+    image = np.arange(24.0).reshape(1, 2, 3, 4)
+    moved = fit(image, (1, 3, 4, 2))
+    assert moved.shape == (1, 3, 4, 2)
+    assert worst_relative_error([image], [moved]) == 0.0
+    with pytest.raises(ValueError, match="does not fit"):
+        fit(image, (1, 5, 4, 2))
