@@ -6,6 +6,7 @@ one node at a time with the constants at hand, so that one forward sweep over a 
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import onnx
@@ -92,6 +93,14 @@ def _infer_simple(node: Node) -> bool:
         return False
     if node.op in _SAME and node.op != "PRelu":
         _refine(result, first.dtype, first.shape)
+        return True
+    if node.op == "Range" and all(value.const is None or value.const.size == 1 for value in operands):
+        # onnx refuses operands of shape [1], which exporters (and onnx's own AffineGrid) write and runtimes take
+        if len(operands) == 3 and all(value.const is not None for value in operands):
+            start, limit, delta = (value.numpy().item() for value in operands)
+            _refine(result, first.dtype, (max(math.ceil((limit - start) / delta), 0),) if delta else (None,))
+        else:
+            _refine(result, first.dtype, (None,))
         return True
     if node.op in _BROADCAST or node.op in _COMPARE:
         shapes = [value.shape for value in operands if value.shape is not None]

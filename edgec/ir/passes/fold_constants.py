@@ -16,7 +16,9 @@ from edgec.ir.passes.control_flow import inline_if, unroll_loop, unroll_scan
 from edgec.ir.proto import all_nodes
 from edgec.ir.types import DataType
 
-RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"})
+RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial".split())
+GROWING = frozenset("Range ConstantOfShape NonZero Unique Expand Tile Compress Reshape".split())
+"""Operators whose result may have an extent that inference does not tell although all operands are constant."""
 
 
 @register
@@ -34,13 +36,15 @@ class FoldConstants(Pass):
     unroll: int = 20000
 
     def apply(self, model: Model) -> bool:
-        sweep = _Sweep(self, model.graph)
+        sweep = Sweep(self)
         sweep.run(model.graph)
         return sweep.changed
 
 
-class _Sweep:
-    def __init__(self, options: FoldConstants, graph: Graph):
+class Sweep:
+    """The state of one forward walk; other passes use it to type and fold the nodes that they have made."""
+
+    def __init__(self, options: FoldConstants):
         self.options = options
         self.changed = False
         self.budget = options.unroll
@@ -50,6 +54,7 @@ class _Sweep:
             self.visit(graph, node)
 
     def visit(self, graph: Graph, node: Node) -> None:
+        """Type one node; remove it if its result is known."""
         if node.op == "Constant" and not node.domain:
             self._replace(graph, node, [constant_of(node)])
             return
@@ -61,6 +66,13 @@ class _Sweep:
                     if inner.graph is graph:
                         self.visit(graph, inner)
                 return
+        if node.op == "CastLike" and not node.domain and node.operand(1).dtype is not DataType.UNDEFINED:
+            node.attributes = {"to": int(node.operand(1).dtype)} | {
+                key: item for key, item in node.attributes.items() if key in ("saturate", "round_mode")
+            }
+            node.op = "Cast"
+            node.set_inputs([node.input(0)])
+            self.changed = True
         infer_node(node)
         if node.op in RANDOM or node.subgraphs or not any(value.use_count for value in node.outputs):
             return
@@ -106,14 +118,12 @@ class _Sweep:
             return False
         if any(value.dtype is DataType.STRING or value.type_proto is not None for value in node.outputs):
             return False
+        operands = sum(value.const.size for value in node.inputs if value is not None and value.const is not None)
         elements = 0
         for value in node.outputs:
             if not value.is_static:
-                if node.op in ("Range", "ConstantOfShape", "NonZero", "Unique", "Expand", "Tile", "Compress", "Reshape"):
-                    return sum(v.const.size for v in node.inputs if v is not None and v.const is not None) <= self.options.limit
-                return False
+                return node.op in GROWING and operands <= self.options.limit
             elements += int(np.prod(value.dims, dtype=np.int64))
-        operands = sum(value.const.size for value in node.inputs if value is not None and value.const is not None)
         return elements <= max(self.options.limit, operands)
 
     def _replace(self, graph: Graph, node: Node, tensors: list[Tensor]) -> None:
@@ -138,9 +148,8 @@ def constant_of(node: Node) -> Tensor:
         if key in ("value_int", "value_ints"):
             return Tensor.of(np.array(attribute, np.int64))
         if key in ("value_string", "value_strings"):
-            strings = np.array(attribute, dtype=object)
-            return Tensor(DataType.STRING, strings.shape, lambda: strings)
+            return Tensor.of(np.array(attribute, dtype=object))
     raise ModelError("EDG109", f"the Constant '{node.name}' has no readable value", where=f"node '{node.name}'")
 
 
-__all__ = ["FoldConstants", "all_nodes", "constant_of"]
+__all__ = ["FoldConstants", "Sweep", "all_nodes", "constant_of"]
