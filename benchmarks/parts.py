@@ -130,11 +130,17 @@ def scaling(settings: Settings) -> Results:
         if row["ok"]:
             points.append((length, min(cost.cpu_seconds for cost in costs)))
     if len(points) > 1:
-        start = _run(settings, [sys.executable, str(settings.root / "benchmarks" / "chain_passes.py"), "--imports"])
-        logs = [(math.log(length), math.log(max(cpu - start.cpu_seconds, 1e-3))) for length, cpu in points]
+        base = _run(settings, [sys.executable, str(settings.root / "benchmarks" / "chain_passes.py"), "--imports"])
+        logs = [(math.log(length), math.log(max(cpu - base.cpu_seconds, 1e-3))) for length, cpu in points]
         slope = float(np.polyfit([x for x, _ in logs], [y for _, y in logs], 1)[0])
-        results["fit"] = {"imports_cpu_seconds": round(start.cpu_seconds, 3), "exponent": round(slope, 3)}
+        results["fit"] = {"imports_cpu_seconds": round(base.cpu_seconds, 3), "exponent": round(slope, 3)}
         _say(f"scaling fit: {results['fit']}")
+    simplifier = _beside_peer(settings, "onnxsim")
+    if simplifier is not None:
+        path = folder / "chain-10000.onnx"
+        results["onnxsim, chain-10000"] = _repeat(
+            settings, [str(simplifier), str(path), str(folder / "simplified.onnx")]
+        )
     return results
 
 
@@ -150,11 +156,14 @@ def inspect(settings: Settings) -> Results:
 
 
 def start(settings: Settings) -> Results:
-    """`edgec --help` and `edgec --version`, against Python alone."""
+    """`edgec --help` and `edgec --version`, against Python alone and Polygraphy, if the peer has it."""
+    polygraphy = _beside_peer(settings, "polygraphy")
+    peer = {"polygraphy --help": _repeat(settings, [str(polygraphy), "--help"])} if polygraphy else {}
     return {
         "edgec --help": _repeat(settings, [sys.executable, "-m", "edgec", "--help"]),
         "edgec --version": _repeat(settings, [sys.executable, "-m", "edgec", "--version"]),
         "python -c pass": _repeat(settings, [sys.executable, "-c", "pass"]),
+        **peer,
     }
 
 
@@ -176,6 +185,12 @@ def _models(settings: Settings) -> list[BenchmarkModel]:
         except ModelUnavailable as reason:
             _say(f"{name} is left out: {reason}")
     return models
+
+
+def _beside_peer(settings: Settings, name: str) -> Path | None:
+    """A script in the peer's environment, if it is installed there."""
+    path = settings.peer_python.with_name(name) if settings.peer_python is not None else None
+    return path if path is not None and path.exists() else None
 
 
 def _edgec_command(

@@ -25,7 +25,7 @@ def write(folder: Path) -> None:
         "# Benchmarks",
         "",
         "Written by `python benchmarks/convert.py`; the raw numbers are in the JSON files beside this one.",
-        "CPU seconds are user + system time of the whole process tree, memory is the peak of its largest process,",
+        "CPU seconds are user + system time of the whole process tree, memory is the peak of that tree (10^6 bytes),",
         "both medians of interleaved runs. Latency ratios come from single runs interleaved A B B A, with the 95 %",
         "bootstrap interval of the ratio of medians. MobileNetV2, ResNet-50, ViT and YOLOv8n have random weights.",
     ]

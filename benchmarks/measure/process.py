@@ -2,52 +2,55 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 TAIL_CHARACTERS = 600
+LAUNCHER = Path(__file__).with_name("launcher.py")
 
 
 @dataclass(frozen=True)
 class ProcessCost:
-    """What one run cost; `peak_megabytes` is the largest process of the tree, in 10^6 bytes."""
+    """What one run cost, memory in 10^6 bytes: of the largest process of the tree, and of the whole tree at once."""
 
     returncode: int
     cpu_seconds: float
     wall_seconds: float
+    largest_process_megabytes: float
     peak_megabytes: float
     tail: str
 
 
 def run_measured(command: Sequence[str], folder: Path, environment: dict[str, str] | None = None) -> ProcessCost:
     """Run a command in `folder` to its end; user and system time of it and of all its waited-for children (wait4)."""
-    with tempfile.TemporaryFile() as log:
-        start = time.perf_counter()
-        process = subprocess.Popen(
-            list(command),
+    with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryFile() as log:
+        result = Path(scratch) / "result.json"
+        subprocess.run(
+            [sys.executable, "-I", "-S", str(LAUNCHER), str(result), *command],
             cwd=folder,
             env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            check=True,
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
+        cost = json.loads(result.read_text())
         log.seek(0)
         text = log.read().decode(errors="replace")
     return ProcessCost(
-        returncode=process.returncode,
-        cpu_seconds=usage.ru_utime + usage.ru_stime,
-        wall_seconds=wall,
-        peak_megabytes=usage.ru_maxrss * 1024 / 1e6,
-        tail="" if process.returncode == 0 else text[-TAIL_CHARACTERS:],
+        returncode=cost["returncode"],
+        cpu_seconds=cost["cpu_seconds"],
+        wall_seconds=cost["wall_seconds"],
+        largest_process_megabytes=cost["largest_process_megabytes"],
+        peak_megabytes=cost["tree_megabytes"],
+        tail="" if cost["returncode"] == 0 else text[-TAIL_CHARACTERS:],
     )
 
 
@@ -62,5 +65,6 @@ def summary(costs: Sequence[ProcessCost]) -> dict[str, object]:
         "cpu_seconds": round(statistics.median(cost.cpu_seconds for cost in good), 3),
         "cpu_seconds_all": [round(cost.cpu_seconds, 3) for cost in good],
         "wall_seconds": round(statistics.median(cost.wall_seconds for cost in good), 3),
+        "largest_process_megabytes": round(statistics.median(cost.largest_process_megabytes for cost in good), 1),
         "peak_megabytes": round(statistics.median(cost.peak_megabytes for cost in good), 1),
     }

@@ -21,6 +21,22 @@ def test_a_process_is_charged_for_its_children(tmp_path: Path) -> None:
     assert cost.cpu_seconds >= 0.5
 
 
+def test_the_memory_of_the_measuring_process_is_not_counted(tmp_path: Path) -> None:
+    ballast = np.ones(40_000_000)
+    cost = run_measured([sys.executable, "-c", "pass"], tmp_path)
+    assert ballast.nbytes == 320_000_000
+    assert cost.peak_megabytes < 60
+
+
+def test_the_memory_of_parent_and_child_is_added(tmp_path: Path) -> None:
+    fill = "data = bytearray(100_000_000); data[::1024] = b'x' * len(data[::1024]); "
+    hold = f"import time; {fill}time.sleep(0.5)"
+    parent = f"import subprocess, sys; {fill}subprocess.run([sys.executable, '-c', {hold!r}])"
+    cost = run_measured([sys.executable, "-c", parent], tmp_path)
+    assert cost.largest_process_megabytes < 150 or sys.platform != "linux"
+    assert cost.peak_megabytes > 200 or sys.platform != "linux"
+
+
 def test_a_failed_run_keeps_the_end_of_its_output(tmp_path: Path) -> None:
     cost = run_measured([sys.executable, "-c", "raise SystemExit('no such operator')"], tmp_path)
     assert summary([cost]) == {"ok": False, "returncode": 1, "message": "no such operator\n"}
