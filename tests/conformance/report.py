@@ -66,7 +66,7 @@ def _method() -> list[str]:
         "fed the stored inputs and judged by the **stored outputs** (floats rtol 1e-3 and atol 1e-4, float16 1e-2 and",
         "1e-3, integers and booleans exactly; names, order, shapes and dtypes must be the model's).",
         "In scope are the tests whose graph inputs and outputs are tensors of float32, float16, int8, uint8, int32,",
-        "int64 or bool. *Bound* means that what exporters emit as initializers (axes, shapes, weights, scales, indices;",
+        "int64 or bool. *Bound* means that what exporters emit as initializers (axes, shapes, weights, scales;",
         "`tests/conformance/binding.py` has the list) is made an initializer; other tests count with their raw result.",
         "",
         f"Measured with {versions}.",
