@@ -117,12 +117,13 @@ def scaling(settings: Settings) -> Results:
     results: Results = {}
     folder = settings.work / "chains"
     folder.mkdir(parents=True, exist_ok=True)
+    passes = [sys.executable, str(settings.root / "benchmarks" / "chain_passes.py"), "tflite"]
     points = []
     for length in CHAIN_LENGTHS:
         path = folder / f"chain-{length}.onnx"
         if not path.exists():
             synthetic.write("chain", path, nodes=length)
-        command = [sys.executable, str(settings.root / "benchmarks" / "chain_passes.py"), str(path)]
+        command = [*passes, str(path)]
         costs = [_run(settings, command) for _ in range(settings.runs)]
         row = summary(costs)
         results[f"chain-{length}"] = row
@@ -130,7 +131,7 @@ def scaling(settings: Settings) -> Results:
         if row["ok"]:
             points.append((length, min(cost.cpu_seconds for cost in costs)))
     if len(points) > 1:
-        base = _run(settings, [sys.executable, str(settings.root / "benchmarks" / "chain_passes.py"), "--imports"])
+        base = _run(settings, passes)
         logs = [(math.log(length), math.log(max(cpu - base.cpu_seconds, 1e-3))) for length, cpu in points]
         slope = float(np.polyfit([x for x, _ in logs], [y for _, y in logs], 1)[0])
         results["fit"] = {"imports_cpu_seconds": round(base.cpu_seconds, 3), "exponent": round(slope, 3)}
@@ -228,8 +229,11 @@ def _artifact(settings: Settings, model: BenchmarkModel) -> Path | None:
 
 
 def _converted(settings: Settings, model: BenchmarkModel, folder: str, options: tuple[str, ...]) -> Path | None:
-    _run(settings, _edgec_command(settings, model, folder, options))
-    return _only(settings.work / folder / model.name, "*.tflite")
+    output = settings.work / folder / model.name
+    for stale in output.glob("*.tflite"):
+        stale.unlink()
+    cost = _run(settings, _edgec_command(settings, model, folder, options))
+    return _only(output, "*.tflite") if cost.returncode == 0 else None
 
 
 def _peer_artifact(settings: Settings, model: BenchmarkModel) -> Path | None:
@@ -255,7 +259,7 @@ def _add_loads(settings: Settings, model: BenchmarkModel, row: dict[str, object]
     }
     for name, path in files.items():
         entry = row.get(name)
-        if path is None or not isinstance(entry, dict):
+        if path is None or not isinstance(entry, dict) or not entry["ok"]:
             continue
         found = _relative_error(path, reference.inputs, expected)
         if isinstance(found, float):
