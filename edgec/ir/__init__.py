@@ -1,0 +1,1 @@
+"""The ONNX-centred intermediate representation: graph, types, inference, text form and, in `passes`, the rewrites."""
