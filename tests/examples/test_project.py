@@ -70,3 +70,16 @@ def test_readme_lists_every_exit_code() -> None:
 
 def test_the_package_is_marked_as_typed() -> None:
     assert (ROOT / "edgec/py.typed").is_file()
+
+
+def test_the_package_and_its_metadata_have_one_version() -> None:
+    from edgec import _version
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == _version.VERSION
+
+
+def test_every_folder_of_the_package_is_a_regular_package() -> None:
+    """import-linter passes over namespace packages without a word."""
+    folders = {path.parent for path in (ROOT / "edgec").rglob("*.py")}
+    assert not [folder for folder in folders if not (folder / "__init__.py").is_file()]
