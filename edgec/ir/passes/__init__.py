@@ -1,6 +1,8 @@
 """The passes; importing this package registers them all."""
 
 from edgec.ir.passes import (  # noqa: F401
+    eliminate_dead_code,
+    eliminate_identity,
     expand_functions,
     fold_constants,
 )
