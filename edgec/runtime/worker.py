@@ -1,0 +1,117 @@
+"""The child process that runs sessions for :mod:`edgec.runtime.isolation`.
+
+Started as ``python -P worker.py SETTINGS`` where SETTINGS is a JSON object with ``path`` (the parent's ``sys.path``)
+and ``memory_limit`` (bytes of address space, or null).  Requests arrive on standard input, replies leave on what was
+standard output; the descriptor 1 itself is pointed at standard error, so that a chatty library cannot break the
+protocol.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from typing import Any
+
+
+def _prepare(settings: dict[str, Any]) -> int:
+    """Take the reply channel out of the way, die with the parent, apply the memory limit; returns the channel."""
+    channel = os.dup(1)
+    os.dup2(2, 1)
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG, SIGKILL
+        if os.getppid() != settings["parent"]:
+            os._exit(0)
+    if settings["memory_limit"]:
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        limit = int(settings["memory_limit"])
+        resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    return channel
+
+
+def _reader(descriptor: int) -> Any:
+    def read(buffer: memoryview) -> None:
+        while buffer:
+            count = os.readv(descriptor, [buffer])
+            if not count:
+                os._exit(0)  # the parent is gone or has finished
+            buffer = buffer[count:]
+
+    return read
+
+
+def _writer(descriptor: int) -> Any:
+    def write(buffer: memoryview) -> None:
+        while buffer:
+            try:
+                buffer = buffer[os.write(descriptor, buffer) :]
+            except BrokenPipeError:
+                os._exit(0)
+
+    return write
+
+
+def _open(factory: str, path: str, options: dict[str, Any]) -> Any:
+    module, separator, function = factory.partition(":")
+    if not separator:
+        raise ValueError(f"'{factory}' is not module:function")
+    return getattr(importlib.import_module(module), function)(path, **options)
+
+
+def _describe(error: BaseException) -> dict[str, Any]:
+    from edgec.errors import EdgecError
+
+    if isinstance(error, EdgecError):
+        return {"code": error.code, "message": error.message, "where": error.where, "why": error.why}
+    if isinstance(error, MemoryError):
+        return {"code": None, "message": "out of memory", "where": None, "why": str(error) or None}
+    return {"code": None, "message": str(error) or type(error).__name__, "where": None, "why": type(error).__name__}
+
+
+def main() -> None:
+    """Serve requests until the parent closes the pipe."""
+    settings = json.loads(sys.argv[1])
+    channel = _prepare(settings)
+    sys.path[:] = settings["path"]
+
+    from edgec.runtime.framing import dtype_name, receive, send
+
+    read, write = _reader(0), _writer(channel)
+    sessions: dict[int, Any] = {}
+
+    def specs(items: Any) -> list[dict[str, Any]]:
+        return [{"name": item.name, "dtype": dtype_name(item.dtype), "shape": list(item.shape)} for item in items]
+
+    while True:
+        request, arrays = receive(read)
+        reply: dict[str, Any] = {}
+        results: dict[str, Any] = {}
+        try:
+            number = int(request["session"])
+            match request["call"]:
+                case "open":
+                    session = _open(request["factory"], request["path"], request["options"])
+                    sessions[number] = session
+                    reply = {"inputs": specs(session.inputs), "outputs": specs(session.outputs)}
+                case "run":
+                    results = sessions[number].run(arrays)
+                case "close":
+                    session = sessions.pop(number)
+                    session.close()
+                    del session
+        except Exception as error:  # whatever a runtime raises is reported, not fatal
+            reply, results = {"error": _describe(error)}, {}
+        send(write, reply, results)
+        del arrays, results
+
+
+if __name__ == "__main__":
+    main()

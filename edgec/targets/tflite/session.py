@@ -1,0 +1,109 @@
+"""A .tflite file in the LiteRT interpreter as a session.
+
+Names and their meaning come from the signature ``serving_default`` that edgec writes (or the only signature of a file
+made elsewhere), the order from the subgraph.  Files without a signature go by tensor names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+from edgec.errors import VerificationError
+from edgec.ir.types import Array
+from edgec.runtime.session import TensorSpec
+
+SIGNATURE = "serving_default"
+
+
+class LiteRTSession:
+    """A loaded artifact; see :class:`edgec.runtime.session.Session`."""
+
+    def __init__(self, interpreter: Any):
+        self._interpreter = interpreter
+        signatures = interpreter._get_full_signature_list()
+        signature = signatures.get(SIGNATURE) or (next(iter(signatures.values())) if len(signatures) == 1 else {})
+        self._inputs = _named(interpreter.get_input_details(), signature.get("inputs", {}))
+        self._outputs = _named(interpreter.get_output_details(), signature.get("outputs", {}))
+        self._shapes = {name: tuple(int(dim) for dim in detail["shape"]) for name, detail in self._inputs}
+        self.inputs = tuple(_spec(name, detail) for name, detail in self._inputs)
+        self.outputs = tuple(_spec(name, detail) for name, detail in self._outputs)
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """All outputs by name; inputs of another shape than the last time are resized where the artifact allows it.
+
+        Raises:
+            VerificationError: EDG303 when an input is missing or does not fit, or LiteRT reports an error.
+        """
+        interpreter = self._interpreter
+        try:
+            resized = False
+            for spec, (name, detail) in zip(self.inputs, self._inputs):
+                if name not in feeds:
+                    raise ValueError(f"there is no array for the input '{name}'")
+                shape = tuple(feeds[name].shape)
+                if shape != self._shapes[name]:
+                    fits = len(shape) == len(spec.shape) and all(d is None or d == s for d, s in zip(spec.shape, shape))
+                    if not fits:
+                        raise ValueError(f"the input '{name}' has shape {list(spec.shape)}, not {list(shape)}")
+                    interpreter.resize_tensor_input(detail["index"], shape)
+                    self._shapes[name] = shape
+                    resized = True
+            if resized:
+                interpreter.allocate_tensors()
+            for name, detail in self._inputs:
+                if feeds[name].size:
+                    interpreter.set_tensor(
+                        detail["index"], np.ascontiguousarray(feeds[name]).reshape(feeds[name].shape)
+                    )
+            interpreter.invoke()
+            return {name: np.array(interpreter.get_tensor(detail["index"])) for name, detail in self._outputs}
+        except (RuntimeError, ValueError) as error:
+            raise VerificationError("EDG303", "LiteRT cannot run the artifact", why=str(error).strip()) from error
+
+    def close(self) -> None:
+        """Release the model."""
+        self._interpreter = None
+
+
+def open_session(path: str | Path, *, threads: int = 1, xnnpack: bool = True) -> LiteRTSession:
+    """Load and allocate a .tflite file.
+
+    Args:
+        threads: threads inside an operator.
+        xnnpack: let LiteRT apply its default delegate; without it the reference-free built-in kernels run.
+
+    Raises:
+        VerificationError: EDG302 when LiteRT refuses the file.
+    """
+    resolver = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    try:
+        interpreter = Interpreter(model_path=str(path), num_threads=threads, experimental_op_resolver_type=resolver)
+        interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        raise VerificationError("EDG302", "LiteRT cannot load the artifact", why=str(error).strip()) from error
+    return LiteRTSession(interpreter)
+
+
+def _named(details: list[dict[str, Any]], names: Mapping[str, int]) -> list[tuple[str, dict[str, Any]]]:
+    """Details in the order of the subgraph under the names of the signature (one tensor may have several names)."""
+    by_index: dict[int, list[str]] = {}
+    for name, index in names.items():
+        by_index.setdefault(int(index), []).append(name)
+    found = []
+    for detail in details:
+        candidates = by_index.get(int(detail["index"]))
+        found.append((candidates.pop(0) if candidates else detail["name"], detail))
+    return found
+
+
+def _spec(name: str, detail: dict[str, Any]) -> TensorSpec:
+    declared = [int(dim) for dim in detail["shape_signature"]]
+    if len(declared) != len(detail["shape"]):
+        declared = [int(dim) for dim in detail["shape"]]
+    dtype = np.dtype(object) if detail["dtype"] in (str, np.str_, np.bytes_) else np.dtype(detail["dtype"])
+    return TensorSpec(name, dtype, tuple(None if dim < 0 else dim for dim in declared))

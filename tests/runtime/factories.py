@@ -1,0 +1,59 @@
+"""Session factories that misbehave, for the tests of isolation.  They run in a worker process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from edgec.errors import UnsupportedError
+from edgec.ir.types import Array
+from edgec.runtime.session import TensorSpec
+
+
+class Misbehaving:
+    """Does to its input what the name given as `path` says."""
+
+    def __init__(self, behaviour: str) -> None:
+        self.behaviour = behaviour
+        self.inputs = (TensorSpec("x", np.dtype(np.float32), (None, 2)),)
+        self.outputs = (TensorSpec("y", np.dtype(np.float32), ("n", 2)),)
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        match self.behaviour:
+            case "abort":
+                sys.stderr.write("the sky is falling\n")
+                sys.stderr.flush()
+                os.abort()
+            case "segfault":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case "hang":
+                time.sleep(60)
+            case "exhaust":
+                return {"y": np.ones((1 << 40,), np.uint8)}
+            case "chatter":
+                os.write(1, b"printed on standard output\n")
+            case "fail":
+                raise RuntimeError("shapes are wrong")
+            case "grandchild":
+                child = subprocess.Popen(["sleep", "60"])
+                return {"pid": np.array(child.pid)}
+        return dict(feeds)
+
+    def close(self) -> None:
+        pass
+
+
+def open_session(path: str, *, refuse: bool = False) -> Misbehaving:
+    behaviour = Path(path).name
+    if behaviour == "abort-at-load":
+        os.abort()
+    if refuse:
+        raise UnsupportedError("EDG204", "not that kind")
+    return Misbehaving(behaviour)
