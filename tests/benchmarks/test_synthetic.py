@@ -24,6 +24,17 @@ def test_outputs_are_finite_and_follow_the_input(name: str) -> None:
     assert np.abs(first - second).max() > 1e-3 * np.abs(first).max()
 
 
+@pytest.mark.download
+@pytest.mark.parametrize("name", sorted(synthetic.TOPOLOGIES))
+def test_the_topologies_of_the_onnx_wheel_no_longer_give_a_constant(name: str, tmp_path: Path) -> None:
+    synthetic.write(name, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    entry = session.get_inputs()[0]
+    noise = np.random.default_rng(1).standard_normal(entry.shape, dtype=np.float32)
+    first, second = (session.run(None, {entry.name: noise * np.float32(scale)})[0] for scale in (0.0, 1.0))
+    assert np.abs(first - second).max() > 1e-2 * np.abs(first).max()
+
+
 def test_a_chain_has_the_asked_number_of_nodes_and_passes_the_checker() -> None:
     model = chain(500).model()
     assert len(model.graph.node) == 500
