@@ -114,6 +114,12 @@ _define(
     "`edgec explain` was asked about a code that edgec does not define. `edgec explain --all` lists every code.",
 )
 _define(
+    "EDG015",
+    EXIT_USAGE,
+    "output would overwrite the source",
+    "The artifact would get the path of the model that it is made from. Choose another output folder with -o.",
+)
+_define(
     "EDG020",
     EXIT_INTERRUPTED,
     "interrupted",

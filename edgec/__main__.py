@@ -1,0 +1,9 @@
+"""``python -m edgec``."""
+
+from __future__ import annotations
+
+import sys
+
+from edgec.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,118 @@
+"""``edgec convert``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from edgec.cli import options
+
+
+@click.command(name="convert", short_help="Convert a model and prove that the artifact computes the same function.")
+@click.argument("model", type=click.Path())
+@options.target
+@click.option("-o", "--output", type=click.Path(), default="out", show_default=True, help="Folder for the artifact.")
+@options.shapes
+@options.samples
+@click.option(
+    "--io-layout",
+    type=click.Choice(["ONNX", "NHWC"], case_sensitive=False),
+    default="ONNX",
+    show_default=True,
+    help="ONNX keeps the model's shapes; NHWC turns image inputs and outputs channels-last.",
+)
+@click.option(
+    "--precision", type=click.Choice(["float32"]), default="float32", show_default=True, help="Of the artifact."
+)
+@click.option("--allow-custom", multiple=True, metavar="OPERATOR", help="A custom operator that may be written.")
+@click.option("--passes", metavar="PIPELINE", help="Run these passes instead of the target's own.")
+@click.option(
+    "--print-ir-after", multiple=True, metavar="PASS", help="Print the IR after a pass, after 'import' or after 'all'."
+)
+@click.option("--check-ir", is_flag=True, help="Check the canonical form after every pass.")
+@click.option("--plan", is_flag=True, help="Say what would be done and write nothing.")
+@options.reporting
+def command(
+    model: str,
+    target: str,
+    output: str,
+    input_shapes: tuple[Any, ...],
+    batch: int | None,
+    data: str | None,
+    ranges: tuple[Any, ...],
+    seed: int,
+    io_layout: str,
+    precision: str,
+    allow_custom: tuple[str, ...],
+    passes: str | None,
+    print_ir_after: tuple[str, ...],
+    check_ir: bool,
+    plan: bool,
+    as_json: bool,
+) -> None:
+    """Convert MODEL (.onnx) for a target, run the artifact, and compare it with ONNX Runtime on MODEL itself.
+
+    The artifact and manifest.json appear in the output folder only when the comparison holds. Otherwise the exit code
+    is not 0; an artifact that computes something else is kept as *.rejected.
+    """
+    shapes = options.collect(input_shapes, "--input-shape")
+    bounds = options.collect(ranges, "--range")
+    from edgec.cli.documents import print_document
+    from edgec.cli.progress import steps
+    from edgec.converter.convert import convert
+
+    with steps() as progress:
+        result = convert(
+            model,
+            target=target,
+            output=output,
+            input_shapes=shapes,
+            batch=batch,
+            data=data,
+            ranges=bounds,
+            io_layout=io_layout.upper(),
+            precision=precision,
+            allow_custom=allow_custom,
+            passes=passes,
+            print_ir_after=print_ir_after,
+            check_ir=check_ir,
+            plan=plan,
+            seed=seed,
+            progress=progress,
+        )
+    if as_json:
+        print_document(result.to_json())
+    elif result.plan is not None:
+        _show_plan(result.plan)
+    else:
+        _show_result(result)
+
+
+def _show_result(result: Any) -> None:
+    from edgec.cli.tables import size
+    from edgec.converter.verification.render import render
+
+    for note in result.notes:
+        click.echo(f"note: {note}")
+    click.echo(render(result.report))
+    operators = result.document["artifact"].get("operators", {})
+    click.echo(f"artifact: {result.artifact} ({size(result.artifact.stat().st_size)}, {_count(operators)})")
+    click.echo(f"manifest: {result.manifest}")
+
+
+def _show_plan(plan: dict[str, Any]) -> None:
+    click.echo(f"target:    {plan['target']}")
+    click.echo(f"pipeline:  {plan['pipeline']}")
+    click.echo(f"changing:  {', '.join(dict.fromkeys(plan['passes_changed'])) or 'nothing'}")
+    click.echo(f"operators: {_count(plan['operators'])} after the passes")
+    click.echo(f"writes:    {', '.join(plan['files'])} into {plan['output']}, after verification on")
+    for entry in plan["verification"]["inputs"]:
+        shape = "unknown" if entry["shape"] is None else ",".join(str(dim) for dim in entry["shape"])
+        click.echo(f"           {entry['name']}: {entry['dtype']}[{shape}] from {entry['from']}")
+    for note in plan["notes"]:
+        click.echo(f"note: {note}")
+
+
+def _count(operators: dict[str, int]) -> str:
+    return f"{sum(operators.values())} operators of {len(operators)} kinds"

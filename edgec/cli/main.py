@@ -1,0 +1,149 @@
+"""The entry point: finds the command, runs it, and turns whatever happens into an exit code and one clear message."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+
+from edgec._version import VERSION
+from edgec.errors import EXIT_FAILED, EXIT_OK, EdgecError, UsageError
+
+COMMANDS: Final = {
+    "convert": "Convert a model and prove that the artifact computes the same function.",
+    "check": "Say of every node whether a target can hold it.",
+    "inspect": "Show what a model or an artifact holds.",
+    "verify": "Compare an artifact with the model it was made from.",
+    "explain": "Explain an error code or a rule.",
+    "doctor": "Look at this machine: is everything here that the targets need?",
+    "targets": "List the targets.",
+    "passes": "List the passes and their options.",
+    "schema": "Print the JSON schema of a document that edgec writes.",
+}
+
+
+class Commands(click.Group):
+    """A group that imports a command's module only when that command runs, so that ``--help`` stays cheap."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"edgec.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(VERSION, prog_name="edgec", message="%(prog)s %(version)s")
+def root() -> None:
+    """One trained ONNX model in, artifacts for the edge out, each one proven to compute the same function.
+
+    Every command takes --json (one document on standard output, nothing else there) and --debug.
+
+    Exit codes: 0 done and verified, 1 verification failed, 2 usage, 3 invalid model, 4 the target cannot hold the
+    model, 5 tool missing, 6 tool failed, 7 unstable measurement, 70 internal error, 130 interrupted.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run edgec with these arguments (``sys.argv`` by default); returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    before = [(number, _handle(number, _interrupt)) for number in (signal.SIGTERM, signal.SIGINT)]
+    try:
+        return _run(given)
+    except BrokenPipeError:
+        # Whoever read our output has gone; keep Python from complaining when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    finally:
+        for number, handler in before:
+            if handler is not None:
+                signal.signal(number, handler)
+
+
+def _run(given: list[str]) -> int:
+    error: EdgecError
+    try:
+        code = root.main(args=given, prog_name="edgec", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else EXIT_OK
+    except click.exceptions.Exit as exit:
+        return exit.exit_code
+    except EdgecError as raised:
+        error, cause = raised, raised
+        return _report(given, error, cause)
+    except (click.Abort, KeyboardInterrupt) as raised:
+        # The clean-up is done by now.
+        return _report(given, EdgecError("EDG020", "interrupted", why="nothing half-written was left"), raised)
+    except click.ClickException as raised:
+        return _report(given, _usage(raised), raised)
+    except BrokenPipeError:
+        raise
+    except Exception as raised:  # the outermost frame: whatever it is, the user gets a code
+        return _report(given, _internal(raised), raised)
+
+
+def _usage(raised: click.ClickException) -> UsageError:
+    context = getattr(raised, "ctx", None)
+    path = context.command_path if context is not None else "edgec"
+    return UsageError("EDG001", raised.format_message(), help=f"{path} --help")
+
+
+def _internal(raised: Exception) -> EdgecError:
+    return EdgecError(
+        "EDG900",
+        "internal error",
+        why=f"{type(raised).__name__}: {raised}",
+        help="run again with --debug and report what it prints",
+        details={"type": type(raised).__name__},
+    )
+
+
+def _report(given: list[str], error: EdgecError, cause: BaseException) -> int:
+    """Show an error: on standard error as text and, with ``--json``, on standard output as the one document."""
+    if "--debug" in given:
+        import traceback
+
+        traceback.print_exception(cause, file=sys.stderr)
+    if "--json" in given:
+        import json
+
+        sys.stdout.write(json.dumps(_document(given, error), indent=2, ensure_ascii=False, default=str) + "\n")
+        sys.stdout.flush()
+    sys.stderr.write(f"{error}\n")
+    return error.exit_code
+
+
+def _document(given: list[str], error: EdgecError) -> dict[str, Any]:
+    if given[:1] == ["convert"]:
+        from edgec.cli.documents import convert_failure
+
+        return convert_failure(error)
+    return {"schema": "edgec-error-1", "status": "error", "error": error.to_json()}
+
+
+def _handle(number: int, handler: Any) -> Any:
+    """Let a signal interrupt the run; None outside the main thread, where no handler can be set."""
+    try:
+        return signal.signal(number, handler)
+    except ValueError:
+        return None
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    """Unwind once; a second signal must not cut the clean-up short."""
+    for known in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(known, signal.SIG_IGN)
+    raise KeyboardInterrupt

@@ -1,0 +1,117 @@
+"""Options and argument types that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def named_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """``NAME:1,3,640,640``: the name ends at the last colon, so names may hold colons; nothing after it is a scalar.
+
+    Raises:
+        click.BadParameter: there is no name, or what follows is no list of extents.
+    """
+    name, colon, dims = text.rpartition(":")
+    if not colon or not name:
+        raise click.BadParameter(f"'{text}' has no NAME: in front, write NAME:1,3,640,640")
+    try:
+        shape = tuple(int(dim) for dim in dims.split(",")) if dims.strip() else ()
+    except ValueError:
+        raise click.BadParameter(f"'{dims}' is no list of extents like 1,3,640,640") from None
+    if any(dim < 0 for dim in shape):
+        raise click.BadParameter(f"'{dims}' has a negative extent")
+    return name, shape
+
+
+def named_range(text: str) -> tuple[str, tuple[float, float]]:
+    """``NAME:lo,hi``: the name ends at the last colon.
+
+    Raises:
+        click.BadParameter: there is no name, or what follows is no finite range.
+    """
+    name, colon, bounds = text.rpartition(":")
+    if not colon or not name:
+        raise click.BadParameter(f"'{text}' has no NAME: in front, write NAME:0,255")
+    try:
+        low, high = (float(bound) for bound in bounds.split(","))
+    except ValueError:
+        raise click.BadParameter(f"'{bounds}' is no range like 0,255") from None
+    if not (low <= high and abs(low) < float("inf") and abs(high) < float("inf")):
+        raise click.BadParameter(f"'{bounds}' is no finite range from low to high")
+    return name, (low, high)
+
+
+def collect(pairs: Iterable[tuple[str, Any]], option: str) -> dict[str, Any]:
+    """The pairs of a repeated option by name.
+
+    Raises:
+        click.BadParameter: a name is given twice.
+    """
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise click.BadParameter(f"'{name}' is given twice", param_hint=option)
+        found[name] = value
+    return found
+
+
+def reporting(command: Command) -> Command:
+    """``--json`` and ``--debug``, which every command takes; the outermost frame reads ``--debug``."""
+    for option in (
+        click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with every error."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output."),
+    ):
+        command = option(command)
+    return command
+
+
+def shapes(command: Command) -> Command:
+    """``--input-shape`` and ``--batch``."""
+    for option in (
+        click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Extent of a leading unknown dimension."),
+        click.option(
+            "--input-shape",
+            "input_shapes",
+            type=named_shape,
+            multiple=True,
+            metavar="NAME:DIMS",
+            help="Shape of an input, for example x:1,3,640,640. The name ends at the last colon. Repeat per input.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def target(command: Command) -> Command:
+    """``--target``, which is required."""
+    return click.option(
+        "--target", "-t", required=True, metavar="NAME", help="What to convert to; `edgec targets` lists them."
+    )(command)
+
+
+def samples(command: Command) -> Command:
+    """``--data``, ``--range`` and ``--seed``: what the verification runs on."""
+    for option in (
+        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random samples."),
+        click.option(
+            "--range",
+            "ranges",
+            type=named_range,
+            multiple=True,
+            metavar="NAME:LO,HI",
+            help="Range of the random samples of an input, for example x:0,255. Repeat per input.",
+        ),
+        click.option(
+            "--data",
+            type=click.Path(),
+            metavar="PATH",
+            help="Verify with these samples (.npz, .npy or a folder of them) instead of seeded random ones.",
+        ),
+    ):
+        command = option(command)
+    return command

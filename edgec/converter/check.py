@@ -1,0 +1,187 @@
+"""Say of every node of a model whether a target can hold it, without converting."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from edgec.converter.prepare import Inspection, Progress, prepare, silent
+from edgec.converter.source import SourceNode, SourceNodes, read_source_nodes
+from edgec.errors import EXIT_UNSUPPORTED, EdgecError
+from edgec.targets import registry
+from edgec.targets.base import NodeSupport, Refusal, TargetOptions, Verdict
+
+SCHEMA: Final = "edgec-check-1"
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The verdict on every node of the user's graph, in its order.
+
+    Attributes:
+        nodes: one entry per node of the source graph.
+        general: refusals that belong to no single node (the file format, an input, an output).
+        notes: what was assumed (a batch that was bound, shapes that were dropped).
+    """
+
+    model: str
+    target: str
+    nodes: tuple[NodeSupport, ...]
+    general: tuple[Refusal, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on the whole model: unsupported if anything is, else uncertain if anything is, else ok."""
+        found = {node.verdict for node in self.nodes}
+        if self.general or Verdict.UNSUPPORTED in found:
+            return Verdict.UNSUPPORTED
+        return Verdict.UNCERTAIN if Verdict.UNCERTAIN in found else Verdict.OK
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Counts of verdicts, of rules and of the operators that are not ok."""
+        verdicts = Counter(str(node.verdict) for node in self.nodes)
+        rules = Counter(node.rule for node in self.nodes if node.rule)
+        rules.update(refusal.rule for refusal in self.general)
+        operators = Counter(node.operator for node in self.nodes if node.verdict is Verdict.UNSUPPORTED)
+        return {
+            "verdict": str(self.verdict),
+            "nodes": len(self.nodes),
+            **{str(verdict): verdicts.get(str(verdict), 0) for verdict in Verdict},
+            "rules": dict(sorted(rules.items())),
+            "unsupported_operators": dict(sorted(operators.items())),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that ``edgec check --json`` prints (schema ``edgec-check-1``)."""
+        return {
+            "schema": SCHEMA,
+            "status": "ok",
+            "model": self.model,
+            "target": self.target,
+            "summary": self.summary,
+            "nodes": [
+                {
+                    "index": node.index,
+                    "name": node.name,
+                    "operator": node.operator,
+                    "verdict": str(node.verdict),
+                    "rule": node.rule or None,
+                    "reason": node.reason or None,
+                    "help": node.help or None,
+                }
+                for node in self.nodes
+            ],
+            "general": [{"rule": item.rule, "reason": item.reason, "help": item.help or None} for item in self.general],
+            "notes": list(self.notes),
+        }
+
+
+def check(
+    model: str | Path,
+    *,
+    target: str,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    batch: int | None = None,
+    io_layout: str = "ONNX",
+    passes: str | None = None,
+    allow_custom: Sequence[str] = (),
+    progress: Progress = silent,
+) -> CheckReport:
+    """Ask a target about every node of an ONNX file; the options are those of :func:`edgec.converter.convert.convert`.
+
+    Raises:
+        ModelError: the file is no valid model (exit code 3).
+        UsageError: the options make no sense (exit code 2).
+    """
+    path = Path(model)
+    chosen = registry.load(target)
+    options = TargetOptions(io_layout=io_layout, allow_custom=tuple(allow_custom))
+    try:
+        prepared = prepare(
+            path,
+            chosen,
+            input_shapes=input_shapes,
+            batch=batch,
+            options=options,
+            passes=passes,
+            inspection=Inspection(),
+            progress=progress,
+        )
+    except EdgecError as error:
+        if error.exit_code != EXIT_UNSUPPORTED:
+            raise
+        source = read_source_nodes(path)
+        nodes, general = _from_error(source, error)
+        return CheckReport(path.name, target, tuple(nodes), tuple(general))
+    source = read_source_nodes(path)
+    nodes, general = _from_refusals(source, prepared.refusals)
+    return CheckReport(path.name, target, tuple(nodes), tuple(general), tuple(prepared.imported.notes))
+
+
+def _from_refusals(source: SourceNodes, refusals: Iterable[Refusal]) -> tuple[list[NodeSupport], list[Refusal]]:
+    nodes = [_judged(node) for node in source.nodes]
+    general = []
+    for refusal in refusals:
+        places = source.places((*refusal.sources, refusal.node))
+        if not places:
+            general.append(refusal)
+        for index in places:
+            if nodes[index].verdict is Verdict.OK:
+                nodes[index] = replace(
+                    nodes[index],
+                    verdict=Verdict.UNSUPPORTED,
+                    rule=refusal.rule,
+                    reason=refusal.reason,
+                    help=refusal.help,
+                )
+    if general:  # the model as a whole is refused, so no node of it can be promised
+        rule = general[0].rule
+        reason = "the node is fine, but the model as a whole is refused"
+        nodes = [
+            replace(node, verdict=Verdict.UNCERTAIN, rule=rule, reason=reason) if node.verdict is Verdict.OK else node
+            for node in nodes
+        ]
+    return nodes, general
+
+
+def _from_error(source: SourceNodes, error: EdgecError) -> tuple[list[NodeSupport], list[Refusal]]:
+    """What an import that ended early says: the nodes it names are unsupported, the others were not examined."""
+    rule = str(error.details.get("rule", error.code))
+    reason = ": ".join(text for text in (error.message, error.why) if text)
+    places = source.places(_named(error))
+    for name in error.details.get("inputs", ()):
+        places.extend(index for index in source.consumers(str(name)) if index not in places)
+    nodes = []
+    for node in source.nodes:
+        if node.index in places:
+            nodes.append(_judged(node, Verdict.UNSUPPORTED, rule, reason, error.help or ""))
+        else:
+            nodes.append(_judged(node, Verdict.UNCERTAIN, rule, "not examined: the import stopped at another place"))
+    if places:
+        return nodes, []
+    return nodes, [Refusal("", "", (), rule, reason, error.help or "")]
+
+
+def _judged(
+    node: SourceNode, verdict: Verdict = Verdict.OK, rule: str = "", reason: str = "", help: str = ""
+) -> NodeSupport:
+    return NodeSupport(node.index, node.name, node.operator, verdict, rule, reason, help)
+
+
+def _named(error: EdgecError) -> list[str]:
+    """The names of nodes that an error speaks of."""
+    found: list[str] = []
+    for key in ("node", "nodes", "sources"):
+        value = error.details.get(key, ())
+        found.extend([value] if isinstance(value, str) else [str(item) for item in value])
+    for refusal in error.details.get("refusals", ()):
+        found.extend(str(item) for item in refusal["sources"])
+    if not found:
+        found = re.findall(r"node '([^']*)'", f"{error.where or ''} {error.message}")
+    return found

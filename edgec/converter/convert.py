@@ -1,0 +1,261 @@
+"""Turn a model into a proven artifact: import, passes, lowering, writing, verification, and only then into place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from edgec.converter import manifest as manifests
+from edgec.converter.output import MANIFEST, REJECTED, OutputFolder, writing
+from edgec.converter.prepare import Inspection, Prepared, Progress, prepare, refuse, silent
+from edgec.errors import UsageError, VerificationError
+from edgec.targets import registry
+from edgec.targets.base import Artifact, Lowered, TargetOptions
+
+SCHEMA: Final = "edgec-convert-1"
+STEM: Final = "model"
+LAYOUTS: Final = ("ONNX", "NHWC")
+PRECISIONS: Final = ("float32",)
+
+
+@dataclass(frozen=True)
+class ConversionResult:
+    """A finished conversion, or with ``plan`` what one would do.
+
+    Attributes:
+        artifact: the file to deploy; with ``plan`` where it would be.
+        manifest: ``manifest.json`` beside it.
+        report: the verification report; None with ``plan``.
+        plan: what would be done; None after a conversion.
+        notes: everything the user should know (shapes bound, layouts changed, ...).
+    """
+
+    artifact: Path
+    manifest: Path
+    report: Any = None
+    plan: dict[str, Any] | None = None
+    sidecars: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
+    document: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that ``edgec convert --json`` prints (schema ``edgec-convert-1``)."""
+        planned = self.plan is not None
+        return {
+            "schema": SCHEMA,
+            "status": "planned" if planned else "ok",
+            "artifact": None if planned else str(self.artifact),
+            "manifest": None if planned else str(self.manifest),
+            "sidecars": [str(path) for path in self.sidecars],
+            "rejected": None,
+            "verification": self.document.get("verification"),
+            "operators": self.document.get("artifact", {}).get("operators"),
+            "notes": list(self.notes),
+            "plan": self.plan,
+            "error": None,
+        }
+
+
+def convert(
+    model: str | Path,
+    *,
+    target: str,
+    output: str | Path,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    batch: int | None = None,
+    data: str | Path | None = None,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    io_layout: str = "ONNX",
+    precision: str = "float32",
+    passes: str | None = None,
+    print_ir_after: str | Sequence[str] = (),
+    check_ir: bool = False,
+    plan: bool = False,
+    isolate: bool = True,
+    seed: int = 0,
+    allow_custom: Sequence[str] = (),
+    progress: Progress = silent,
+) -> ConversionResult:
+    """Convert an ONNX file and prove that the artifact computes the same function.
+
+    Args:
+        model: path of the ``.onnx`` file.
+        target: name of a registered target.
+        output: folder that receives the artifact and ``manifest.json``; made if it does not exist.
+        input_shapes: input name to the shape that replaces the declared one.
+        batch: extent of the first dimension where it is unknown.
+        data: samples to verify with (``.npz``, ``.npy`` or a folder of them); seeded random ones by default.
+        ranges: input name to (low, high) of the random samples.
+        io_layout: ``ONNX`` keeps the model's shapes, ``NHWC`` turns 4-D image inputs and outputs channels-last.
+        passes: a pipeline instead of the target's own.
+        print_ir_after: passes after which the IR is printed on standard error.
+        check_ir: check the canonical form after every pass.
+        plan: say what would be done and write nothing.
+        isolate: run the reference and the artifact in a process of their own, so that a crash there becomes an error.
+        seed: of the random samples.
+        allow_custom: custom operators that may be written.
+        progress: called with the name of each step as it begins.
+
+    Raises:
+        EdgecError: see :data:`edgec.errors.CODES`; ``exit_code`` tells the kinds apart.  Unless it was verified, no
+            artifact is left but ``*.rejected`` after a failed verification, and what was in the folder stays.
+    """
+    path = Path(model)
+    folder = Path(output)
+    if io_layout not in LAYOUTS or precision not in PRECISIONS:
+        given = f"io_layout {io_layout!r}" if io_layout not in LAYOUTS else f"precision {precision!r}"
+        raise UsageError("EDG001", f"unknown {given}", why=f"known: {LAYOUTS}, {PRECISIONS}")
+    chosen = registry.load(target)
+    shown = (print_ir_after,) if isinstance(print_ir_after, str) else tuple(print_ir_after)
+
+    def begin() -> Prepared:
+        prepared = prepare(
+            path,
+            chosen,
+            input_shapes=input_shapes,
+            batch=batch,
+            options=TargetOptions(io_layout=io_layout, allow_custom=tuple(allow_custom)),
+            passes=passes,
+            inspection=Inspection(shown, check_ir),
+            progress=progress,
+        )
+        if prepared.refusals:
+            raise refuse(chosen, prepared.refusals)
+        return prepared
+
+    samples = _Samples(None if data is None else Path(data), dict(ranges or {}), seed, isolate)
+    if plan:
+        prepared = begin()
+        document = _plan(prepared, folder, samples)
+        return ConversionResult(
+            folder / (STEM + chosen.suffix), folder / MANIFEST, plan=document, notes=tuple(prepared.imported.notes)
+        )
+    _keep_source(path, folder / (STEM + chosen.suffix))
+    with writing(folder), OutputFolder(folder) as place:
+        prepared = begin()
+        progress(f"lowering for {chosen.name}")
+        lowered = chosen.lower(prepared.model, prepared.options)
+        progress("writing the artifact")
+        artifact: Artifact = chosen.compile(lowered, place.working, STEM)
+        lowered.payload = None  # the weights are in the file now; the verification needs the memory
+        progress("verifying")
+        try:
+            report = _verify(prepared, lowered, artifact, samples)
+        except VerificationError as error:
+            rejected = place.reject(artifact.main)
+            error.details["rejected"] = str(rejected)
+            raise
+        notes = (*prepared.imported.notes, *lowered.notes)
+        facts = chosen.inspect(artifact.main)
+        document = _manifest(prepared, lowered, artifact, samples, facts, report, notes)
+        written = place.working / MANIFEST
+        written.write_text(manifests.to_text(document), encoding="utf-8")
+        progress("moving into place")
+        *sidecars, main, manifest = place.publish((*artifact.sidecars, artifact.main), written)
+        return ConversionResult(main, manifest, report, None, tuple(sidecars), notes, document)
+
+
+def _keep_source(source: Path, artifact: Path) -> None:
+    """Refuse to write the artifact over the model it is made from (EDG015)."""
+    if source.exists() and artifact.exists() and artifact.samefile(source):
+        raise UsageError(
+            "EDG015", "the artifact would overwrite the source model", where=str(artifact), help="give -o FOLDER"
+        )
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """Where the inputs of the verification come from, and how it runs."""
+
+    data: Path | None
+    ranges: dict[str, tuple[float, float]]
+    seed: int
+    isolate: bool
+
+
+def _verify(prepared: Prepared, lowered: Lowered, artifact: Artifact, samples: _Samples) -> Any:
+    """Compare the artifact with the original model; raises VerificationError unless they compute the same."""
+    from edgec.converter.verify import verify
+
+    return verify(
+        prepared.imported.path,
+        prepared.target.session(artifact.main),
+        imported=prepared.imported,
+        data=samples.data,
+        ranges=samples.ranges,
+        seed=samples.seed,
+        isolate=samples.isolate,
+        layouts=lowered.layouts,
+    )
+
+
+def _plan(prepared: Prepared, folder: Path, samples: _Samples) -> dict[str, Any]:
+    """What a conversion would do, in the terms of the manifest."""
+    name = STEM + prepared.target.suffix
+    origin = "random" if samples.data is None else samples.data.name
+    inputs = []
+    for value in prepared.model.graph.inputs:
+        shape = None if value.shape is None else list(value.shape)
+        entry: dict[str, Any] = {"name": value.name, "dtype": value.dtype.name.lower(), "shape": shape, "from": origin}
+        if samples.data is None and value.name in samples.ranges:
+            entry["range"] = list(samples.ranges[value.name])
+        inputs.append(entry)
+    return {
+        "target": prepared.target.name,
+        "source": prepared.imported.path.name,
+        "pipeline": prepared.pipeline,
+        "passes_changed": prepared.changed,
+        "operators": _operators(prepared),
+        "output": str(folder),
+        "files": [name, MANIFEST],
+        "rejected": name + REJECTED,
+        "verification": {"inputs": inputs, "seed": samples.seed if samples.data is None else None},
+        "notes": prepared.imported.notes,
+    }
+
+
+def _operators(prepared: Prepared) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for node in prepared.model.graph.nodes:
+        name = f"{node.domain}.{node.op}" if node.domain else node.op
+        counts[name] = counts.get(name, 0) + 1
+    return dict(sorted(counts.items()))
+
+
+def _manifest(
+    prepared: Prepared,
+    lowered: Lowered,
+    artifact: Artifact,
+    samples: _Samples,
+    facts: Mapping[str, Any],
+    report: Any,
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    imported = prepared.imported
+    options = prepared.options
+    return {
+        "schema": manifests.SCHEMA,
+        "target": prepared.target.name,
+        "source": {**manifests.source_entry(imported.path), "opset": imported.opset},
+        "options": {
+            "input_shapes": {name: list(shape) for name, shape in sorted(imported.overrides.items())},
+            "io_layout": options.io_layout,
+            "precision": "float32",
+            "allow_custom": sorted(options.allow_custom),
+            "data": None
+            if samples.data is None or not samples.data.is_file()
+            else {"name": samples.data.name, "sha256": manifests.sha256(samples.data)},
+            "ranges": {name: list(pair) for name, pair in sorted(samples.ranges.items())},
+            "seed": samples.seed,
+        },
+        "pipeline": prepared.pipeline,
+        "passes_changed": prepared.changed,
+        "artifact": {**manifests.file_entry(artifact.main), **facts},
+        "sidecars": [manifests.file_entry(path) for path in artifact.sidecars],
+        "layouts": {name: list(permutation) for name, permutation in lowered.layouts.items()},
+        "notes": list(notes),
+        "versions": manifests.versions(),
+        "verification": report.to_json(),
+    }

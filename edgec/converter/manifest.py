@@ -1,0 +1,61 @@
+"""``manifest.json``: what stands beside an artifact and says where it came from and what was proven about it.
+
+Two conversions of the same file with the same options and versions give the same bytes: no times, no absolute paths.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+from edgec._version import VERSION
+
+SCHEMA: Final = "edgec-manifest-1"
+PACKAGES: Final = ("onnx", "onnxruntime", "ai-edge-litert", "numpy")
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file's bytes, in hexadecimal; the file is read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def versions() -> dict[str, str | None]:
+    """The versions of edgec and of the packages that decide the result; None where one is not installed."""
+    found: dict[str, str | None] = {"edgec": VERSION}
+    for package in PACKAGES:
+        found[package] = package_version(package)
+    return found
+
+
+def package_version(package: str) -> str | None:
+    """The installed version of a package, or None."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def file_entry(path: Path) -> dict[str, Any]:
+    """Relative name, hash and size in bytes of a file that lies beside the manifest."""
+    return {"path": path.name, "sha256": sha256(path), "size": path.stat().st_size}
+
+
+def source_entry(path: Path, external: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The source model: its name, hash and size, and those of its external data."""
+    entry: dict[str, Any] = {"name": path.name, "sha256": sha256(path), "size": path.stat().st_size}
+    if external:
+        entry["external"] = [
+            {"name": str(item.relative_to(path.parent)), "sha256": sha256(item), "size": item.stat().st_size}
+            for item in external
+        ]
+    return entry
+
+
+def to_text(document: Mapping[str, Any]) -> str:
+    """The document as it is written: keys in the order given, two spaces, one newline at the end."""
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,0 +1,176 @@
+"""The output folder of a conversion: everything appears in it at once, or not at all.
+
+Files are written into a hidden working folder inside the output folder (so that the final renames stay on one file
+system) and moved into place with ``os.replace``.  A lock file held with ``flock`` keeps two runs apart; the kernel
+drops the lock with the process, so a stale lock file or working folder of a killed run is no obstacle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from edgec.errors import EdgecError, UsageError
+
+LOCK: Final = ".edgec.lock"
+WORKING: Final = ".edgec-working-"
+MANIFEST: Final = "manifest.json"
+REJECTED: Final = ".rejected"
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class OutputFolder:
+    """A locked output folder with a working folder in it; use as a context manager.
+
+    Leaving the context without :meth:`publish` leaves the folder as it was found, and removes it if this run made it.
+
+    Raises:
+        UsageError: EDG010 when the folder cannot be created or written to, EDG012 when another run holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._created: list[Path] = []
+        self._lock: int | None = None
+        self._working: Path | None = None
+
+    @property
+    def working(self) -> Path:
+        """The folder to write into."""
+        if self._working is None:
+            raise RuntimeError("the output folder is not open")
+        return self._working
+
+    def __enter__(self) -> OutputFolder:
+        try:
+            try:
+                self._create()
+                self._acquire()
+                for stale in self.path.glob(f"{WORKING}*"):
+                    shutil.rmtree(stale, ignore_errors=True)
+                self._working = Path(tempfile.mkdtemp(prefix=WORKING, dir=self.path))
+            except OSError as error:
+                raise not_writable(self.path, error) from error
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._release()
+
+    def publish(self, files: Iterable[Path], manifest: Path) -> list[Path]:
+        """Move finished files from the working folder into place, the manifest last; returns their new paths."""
+        moved = [self._move(file, file.name) for file in files]
+        for file in moved:
+            with contextlib.suppress(FileNotFoundError):
+                (self.path / f"{file.name}{REJECTED}").unlink()
+        moved.append(self._move(manifest, MANIFEST))
+        return moved
+
+    def reject(self, artifact: Path) -> Path:
+        """Set an artifact aside that did not pass verification; what stood in the folder before stays untouched."""
+        return self._move(artifact, f"{artifact.name}{REJECTED}")
+
+    def _move(self, file: Path, name: str) -> Path:
+        destination = self.path / name
+        try:
+            os.replace(file, destination)
+        except OSError as error:
+            raise not_writable(destination, error) from error
+        return destination
+
+    def _create(self) -> None:
+        missing = []
+        folder = self.path.absolute()
+        while not folder.exists():
+            missing.append(folder)
+            folder = folder.parent
+        for folder in reversed(missing):
+            folder.mkdir(exist_ok=True)
+            self._created.append(folder)
+        if not self.path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self.path))
+
+    def _acquire(self) -> None:
+        file = self.path / LOCK
+        while True:
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._lock = descriptor
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._lock = None
+                os.close(descriptor)
+                raise UsageError(
+                    "EDG012",
+                    "another edgec process is writing into the output folder",
+                    where=f"folder '{self.path}'",
+                    help="wait for it, or give another folder with -o",
+                ) from None
+            # The holder before may have removed the file between our open and our lock: then the lock means nothing.
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(file).st_ino == os.fstat(descriptor).st_ino:
+                    return
+            self._lock = None
+            os.close(descriptor)
+
+    def _release(self) -> None:
+        if self._working is not None:
+            shutil.rmtree(self._working, ignore_errors=True)
+            self._working = None
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                (self.path / LOCK).unlink()
+            os.close(self._lock)
+            self._lock = None
+        for folder in reversed(self._created):
+            with contextlib.suppress(OSError):  # not empty: it holds what was published
+                folder.rmdir()
+        self._created.clear()
+
+
+def not_writable(path: Path, error: OSError) -> EdgecError:
+    """The error of a failed write: EDG011 for a full disk, quota or file-size limit, EDG010 for everything else."""
+    if is_full(error):
+        return UsageError(
+            "EDG011",
+            "no space left on device",
+            where=f"while writing into '{path}'",
+            why=str(error),
+            help="free some space, or give a folder on another disk with -o",
+        )
+    return UsageError(
+        "EDG010",
+        "the output folder cannot be written to",
+        where=f"folder '{path}'",
+        why=error.strerror or str(error),
+        help="give another folder with -o",
+    )
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a write failed for want of space (NumPy's writers report that without an errno)."""
+    return error.errno in _FULL or (error.errno is None and "written" in str(error))
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a full disk met anywhere inside into EDG011, and a refused write into EDG010."""
+    try:
+        yield
+    except OSError as error:
+        if is_full(error) or error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise not_writable(path, error) from error
+        raise

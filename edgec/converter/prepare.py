@@ -1,0 +1,173 @@
+"""The front half that ``convert``, ``check`` and ``--plan`` share: import, bind shapes, run passes, ask the target.
+
+Because all of them come through here, what ``check`` calls unsupported is what ``convert`` refuses, by the same rule.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgec.converter.importers.onnx import ImportedModel, import_model, require_static
+from edgec.errors import EXIT_UNSUPPORTED, UnsupportedError, UsageError
+from edgec.ir.graph import Model
+from edgec.ir.passes.base import Pass, parse_pipeline
+from edgec.targets.base import Refusal, Target, TargetOptions
+
+Progress = Callable[[str], object]
+"""Receives the name of the step that begins."""
+
+AFTER_IMPORT = "import"
+AFTER_ALL = "all"
+
+
+def silent(step: str) -> None:
+    """A progress that shows nothing."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What to look at while the passes run.
+
+    Attributes:
+        print_after: names of passes after which the IR is shown; ``import`` and ``all`` as well.
+        check: whether the canonical form is checked after every pass (EDG601).
+        show: receives the name of the pass and the text form; standard error by default.
+    """
+
+    print_after: tuple[str, ...] = ()
+    check: bool = False
+    show: Callable[[str, str], None] | None = None
+
+
+@dataclass
+class Prepared:
+    """A model that is ready for its target.
+
+    Attributes:
+        imported: the canonical model after the passes, and how it was imported.
+        passes: what ran, in order.
+        changed: the passes that changed something, in order.
+        refusals: canonical nodes that the target cannot hold; empty when it can be lowered.
+    """
+
+    target: Target
+    options: TargetOptions
+    imported: ImportedModel
+    passes: list[Pass]
+    changed: list[str] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+
+    @property
+    def model(self) -> Model:
+        """The canonical model."""
+        return self.imported.model
+
+    @property
+    def pipeline(self) -> str:
+        """The pipeline string with every option that is not the default."""
+        return ",".join(str(item) for item in self.passes)
+
+
+def prepare(
+    path: Path,
+    target: Target,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    batch: int | None = None,
+    options: TargetOptions | None = None,
+    passes: str | None = None,
+    inspection: Inspection | None = None,
+    progress: Progress = silent,
+) -> Prepared:
+    """Bring a model to the point where the target would lower it.
+
+    Raises:
+        EdgecError: whatever the importer or a pass reports (EDG1xx, EDG2xx), EDG002 and EDG004 for names that do not
+            exist, EDG202 when the target needs static shapes, EDG601 from the checker.
+    """
+    chosen = options or TargetOptions()
+    look = inspection or Inspection()
+    pipeline = parse_pipeline(target.pipeline if passes is None else passes)
+    _require_known(look.print_after, pipeline)
+    progress("reading the model")
+    imported = import_model(path, input_shapes=input_shapes, batch=batch)
+    if target.static_shapes:
+        require_static(imported)
+    prepared = Prepared(target, chosen, imported, pipeline)
+    _look(AFTER_IMPORT, imported.model, look)
+    for item in pipeline:
+        progress(f"pass {item.name}")
+        if item.apply(imported.model):
+            prepared.changed.append(item.name)
+        _look(item.name, imported.model, look)
+    progress(f"asking {target.name}")
+    prepared.refusals = target.refusals(imported.model, chosen)
+    return prepared
+
+
+def _require_known(wanted: Sequence[str], pipeline: Sequence[Pass]) -> None:
+    known = [AFTER_IMPORT, AFTER_ALL, *dict.fromkeys(item.name for item in pipeline)]
+    for name in wanted:
+        if name not in known:
+            raise UsageError(
+                "EDG004", f"no pass '{name}' runs here", why=f"known: {', '.join(known)}", help="edgec passes"
+            )
+
+
+def _look(name: str, model: Model, look: Inspection) -> None:
+    if look.check and name != AFTER_IMPORT:
+        from edgec.ir.check import check_model
+
+        check_model(model)
+    if name in look.print_after or AFTER_ALL in look.print_after:
+        from edgec.ir.text import to_text
+
+        (look.show or _to_stderr)(name, to_text(model))
+
+
+def _to_stderr(name: str, text: str) -> None:
+    print(f"# after {name}\n{text.rstrip()}\n", file=sys.stderr)
+
+
+def refusal_to_json(refusal: Refusal) -> dict[str, Any]:
+    """A refusal as it stands in an error's ``details`` and in a check report."""
+    return {
+        "node": refusal.node,
+        "operator": refusal.operator,
+        "sources": list(refusal.sources),
+        "rule": refusal.rule,
+        "reason": refusal.reason,
+        "help": refusal.help,
+    }
+
+
+def refuse(target: Target, refusals: Sequence[Refusal]) -> UnsupportedError:
+    """The error that stands for all refusals of a target: it speaks of the first and lists the others."""
+    first = refusals[0]
+    listed = [_line(refusal) for refusal in refusals[1:4]]
+    if len(refusals) > 4:
+        listed.append(f"and {len(refusals) - 4} more: edgec check lists them")
+    where = "also refused: " + "; ".join(listed) if listed else None
+    origin = first.sources[0] if first.sources else first.node
+    return UnsupportedError(
+        first.rule,
+        f"{target.name} cannot hold '{origin}' ({first.operator})",
+        where=where,
+        why=first.reason or None,
+        help=first.help or f"edgec check MODEL --target {target.name} lists every node",
+        details={
+            "node": origin,
+            "operator": first.operator,
+            "rule": first.rule,
+            "refusals": [refusal_to_json(refusal) for refusal in refusals],
+        },
+        exit=EXIT_UNSUPPORTED,
+    )
+
+
+def _line(refusal: Refusal) -> str:
+    return f"'{refusal.sources[0] if refusal.sources else refusal.node}' ({refusal.operator})"

@@ -1,0 +1,84 @@
+"""The nodes of the user's file, in its order, and the way back from a name in the IR to their position."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+from onnx import FunctionProto, GraphProto, NodeProto
+
+
+@dataclass(frozen=True)
+class SourceNode:
+    """A node of the outermost graph: position, name (``OPERATOR_POSITION`` where it has none) and operator."""
+
+    index: int
+    name: str
+    operator: str
+
+
+@dataclass
+class SourceNodes:
+    """All nodes of the outermost graph.
+
+    Attributes:
+        by_name: a node's name, or that of a node in its control-flow bodies or function, to the outer positions.
+        by_input: a graph input's name to the positions of its consumers.
+    """
+
+    nodes: list[SourceNode] = field(default_factory=list)
+    by_name: dict[str, list[int]] = field(default_factory=dict)
+    by_input: dict[str, list[int]] = field(default_factory=dict)
+
+    def places(self, names: Iterable[str]) -> list[int]:
+        """Positions of the nodes that these names stand for, ascending."""
+        found = {index for name in names for index in self.by_name.get(name, ())}
+        return sorted(found)
+
+    def consumers(self, name: str) -> list[int]:
+        """Positions of the nodes that take a graph input."""
+        return self.by_input.get(name, [])
+
+
+def read_source_nodes(path: Path) -> SourceNodes:
+    """Read the nodes of a file that the importer has read (and found sound) before."""
+    proto = onnx.load(str(path), load_external_data=False)
+    functions = {(item.domain, item.name): item for item in proto.functions}
+    found = SourceNodes()
+    inner: dict[str, list[int]] = {}
+    for index, node in enumerate(proto.graph.node):
+        name = node.name or f"{node.op_type}_{index}"
+        operator = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+        found.nodes.append(SourceNode(index, name, operator))
+        found.by_name.setdefault(name, []).append(index)
+        for operand in node.input:
+            found.by_input.setdefault(operand, []).append(index)
+        for below in _inner_names(node, functions, 0):
+            places = inner.setdefault(below, [])
+            if not places or places[-1] != index:
+                places.append(index)
+    for name, places in inner.items():
+        found.by_name.setdefault(name, places)
+    return found
+
+
+def _inner_names(node: NodeProto, functions: dict[tuple[str, str], FunctionProto], depth: int) -> Iterator[str]:
+    if depth > 16:
+        return
+    bodies: list[Iterable[NodeProto]] = [graph.node for graph in _graphs(node)]
+    function = functions.get((node.domain, node.op_type))
+    if function is not None:
+        bodies.append(function.node)
+    for body in bodies:
+        for position, below in enumerate(body):
+            yield below.name or f"{below.op_type}_{position}"
+            yield from _inner_names(below, functions, depth + 1)
+
+
+def _graphs(node: NodeProto) -> Iterator[GraphProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs

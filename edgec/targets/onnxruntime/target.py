@@ -1,0 +1,101 @@
+"""The target ``onnxruntime``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, ClassVar
+
+from edgec.errors import EXIT_UNSUPPORTED, UnsupportedError
+from edgec.ir.graph import Model
+from edgec.targets.base import Artifact, Finding, Lowered, Refusal, SessionSpec, Target, TargetOptions
+
+
+class OnnxRuntimeTarget(Target):
+    """The canonical graph after the passes, for ONNX Runtime's CPU execution provider; shapes may stay dynamic."""
+
+    name: ClassVar[str] = "onnxruntime"
+    title: ClassVar[str] = "ONNX Runtime (.onnx), CPU execution provider"
+    suffix: ClassVar[str] = ".onnx"
+    static_shapes: ClassVar[bool] = False
+    pipeline: ClassVar[str] = "fold-constants,eliminate-identity,eliminate-dead-code"
+
+    def refusals(self, model: Model, options: TargetOptions) -> list[Refusal]:
+        """Nodes without a CPU kernel."""
+        from edgec.targets.onnxruntime.kernels import missing_kernels
+
+        found = missing_kernels(model)
+        if options.io_layout != "ONNX":
+            found.insert(0, Refusal("", "", (), "EDG231", "it keeps ONNX's own layout", "leave --io-layout out"))
+        return found
+
+    def lower(self, model: Model, options: TargetOptions) -> Lowered:
+        """The model itself is what is written.
+
+        Raises:
+            UnsupportedError: EDG231, the first of :meth:`refusals`.
+        """
+        refused = self.refusals(model, options) if options.io_layout != "ONNX" else []
+        if refused:
+            raise UnsupportedError("EDG231", f"{self.name}: {refused[0].reason}", exit=EXIT_UNSUPPORTED)
+        return Lowered(model)
+
+    def compile(self, lowered: Lowered, folder: Path, stem: str) -> Artifact:
+        """Write ``STEM.onnx``, the sidecar ``STEM.session.json`` and, for models over 2 GB, their data file."""
+        from edgec.ir.writer import write_model
+        from edgec.targets.onnxruntime.options import write_session_options
+
+        main = folder / f"{stem}{self.suffix}"
+        write_model(lowered.payload, main)
+        write_session_options(main)
+        sidecars = tuple(sorted(path for path in folder.iterdir() if path.is_file() and path != main))
+        return Artifact(main, sidecars)
+
+    def session(self, artifact: Path, threads: int = 1) -> SessionSpec:
+        """All of ONNX Runtime's own optimisations on, as the sidecar says."""
+        return SessionSpec("edgec.runtime.onnxruntime:open_session", {"optimise": True, "threads": threads})
+
+    def inspect(self, artifact: Path) -> dict[str, Any]:
+        """Operators with their counts, inputs, outputs, opset and size, read from the file."""
+        import onnx
+
+        proto = onnx.load(str(artifact), load_external_data=False)
+        operators = Counter(
+            node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+            for node in proto.graph.node
+        )
+        return {
+            "format": "onnx",
+            "opset": max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=0),
+            "operators": dict(sorted(operators.items())),
+            "inputs": [_value(item) for item in proto.graph.input],
+            "outputs": [_value(item) for item in proto.graph.output],
+        }
+
+    def doctor(self) -> list[Finding]:
+        """Whether ONNX Runtime is there and runs a model."""
+        try:
+            found = version("onnxruntime")
+        except PackageNotFoundError:
+            return [Finding("onnxruntime", False, "not installed", "pip install onnxruntime")]
+        try:
+            from edgec.targets.onnxruntime.kernels import probe
+
+            return [Finding("onnxruntime", True, f"{found}, {probe()}")]
+        except (ImportError, RuntimeError) as error:
+            return [Finding("onnxruntime", False, f"{found}: {error}", "pip install --force-reinstall onnxruntime")]
+
+
+def _value(item: Any) -> dict[str, Any]:
+    from edgec.ir.types import DataType
+
+    tensor = item.type.tensor_type
+    known = item.type.HasField("tensor_type")
+    shape = None
+    if known and tensor.HasField("shape"):
+        shape = [dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim]
+    return {"name": item.name, "dtype": DataType(tensor.elem_type).name.lower() if known else None, "shape": shape}
+
+
+TARGET = OnnxRuntimeTarget()
