@@ -173,7 +173,7 @@ def _infer_by_schema(node: Node, schema: onnx.defs.OpSchema, opset: int) -> None
         inferred = onnx.shape_inference.infer_node_outputs(
             schema, proto, types, data, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=10
         )
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
         raise _mismatch(node, str(error).strip().splitlines()[-1]) from error
     for position, value in enumerate(node.outputs):
         found = inferred.get(f"o{position}")

@@ -392,8 +392,17 @@ def graph_to_proto(
         for value in own_constants(graph, outer):
             assert value.const is not None
             proto.initializer.append(tensor_to_proto(value.const, names.get(value, value.name)))
+    seen: dict[str, int] = {}
     for node in graph.nodes:
-        proto.node.append(node_to_proto(node, names))
+        written = node_to_proto(node, names)
+        count = seen.get(node.name, 0)
+        seen[node.name] = count + 1
+        if count and node.name:  # ONNX Runtime wants distinct names
+            written.name = f"{node.name}_{count}"
+            while written.name in seen:
+                written.name += "_"
+            seen[written.name] = 1
+        proto.node.append(written)
         if value_info:
             for value in node.outputs:
                 if not value.is_output and (value.dtype is not DataType.UNDEFINED or value.type_proto is not None):

@@ -13,7 +13,7 @@ from edgec.ir.graph import Model
 from edgec.ir.proto import model_from_proto, model_to_proto
 
 
-def read_text(text: str) -> Model:
+def from_text(text: str) -> Model:
     """The model that an ONNX text describes; nothing is inferred or upgraded.
 
     Raises:
@@ -26,11 +26,11 @@ def read_text(text: str) -> Model:
     return model_from_proto(proto)
 
 
-def write_text(model: Model, limit: int | None = 16) -> str:
+def to_text(model: Model, limit: int | None = 16) -> str:
     """The model in ONNX text syntax.
 
     Constants of more than ``limit`` elements are left out and listed as comments above the model; with None everything
-    is written and :func:`read_text` gives the same model back.
+    is written and :func:`from_text` gives the same model back.
     """
     proto = model_to_proto(model, value_info=True)
     elided = []

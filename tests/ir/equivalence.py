@@ -12,14 +12,14 @@ from edgec.ir.graph import Model, Node
 from edgec.ir.inference import CANONICAL_OPSET
 from edgec.ir.passes.base import parse_pipeline
 from edgec.ir.proto import all_nodes, model_to_proto
-from edgec.ir.text import read_text
+from edgec.ir.text import from_text
 
 Arrays = Mapping[str, "np.ndarray[Any, np.dtype[Any]]"]
 
 
 def model_of(body: str, opset: int = CANONICAL_OPSET) -> Model:
     """The model of a graph text such as ``g (float[2] x) => (float[2] y) { y = Relu(x) }``."""
-    return read_text(f'<ir_version: 10, opset_import: ["" : {opset}]>\n{body}')
+    return from_text(f'<ir_version: 10, opset_import: ["" : {opset}]>\n{body}')
 
 
 def ops_of(model: Model) -> list[str]:
@@ -67,7 +67,9 @@ def apply(model: Model, pipeline: str) -> Model:
     return model
 
 
-def rewritten(body: str, pipeline: str, *, exact: bool = False, tolerance: float = 1e-5, feeds: Arrays | None = None) -> Model:
+def rewritten(
+    body: str, pipeline: str, *, exact: bool = False, tolerance: float = 1e-5, feeds: Arrays | None = None
+) -> Model:
     """The model after ``fold-constants`` and the pipeline; fails unless all outputs stay the same."""
     before = model_of(body)
     given = random_feeds(before) if feeds is None else feeds

@@ -10,7 +10,9 @@ X = "float[2,3,4,4] x"
 GONE = {
     "Identity": "y = Identity(x)",
     "Dropout without training": "y = Dropout(x)",
-    "Dropout with training off": "r = Constant<value = float {0.5}>() t = Constant<value = bool {0}>() y = Dropout(x, r, t)",
+    "Dropout with training off": (
+        "r = Constant<value = float {0.5}>() t = Constant<value = bool {0}>() y = Dropout(x, r, t)"
+    ),
     "Cast to the same type": "y = Cast<to = 1>(x)",
     "Cast there and back": "d = Cast<to = 11>(x) y = Cast<to = 1>(d)",
     "Reshape to the same shape": "s = Constant<value = int64[4] {2,3,4,4}>() y = Reshape(x, s)",
@@ -38,7 +40,7 @@ GONE = {
     "pool of one": "y = MaxPool<kernel_shape = [1,1]>(x)",
     "Resize to the same size": (
         "s = Constant<value = float[4] {1.0,1.0,1.0,1.0}>() "
-        "y = Resize<mode = \"linear\", coordinate_transformation_mode = \"half_pixel\">(x, , s)"
+        'y = Resize<mode = "linear", coordinate_transformation_mode = "half_pixel">(x, , s)'
     ),
     "Where with a constant condition": "c = Constant<value = bool {1}>() n = Neg(x) y = Where(c, x, n)",
 }
@@ -46,7 +48,9 @@ GONE = {
 
 @pytest.mark.parametrize("nodes", GONE.values(), ids=GONE.keys())
 def test_removes(nodes: str) -> None:
-    model = rewritten(f"g ({X}) => (float[2,3,4,4] y) {{ {nodes} }}", "eliminate-identity,eliminate-dead-code", exact=True)
+    model = rewritten(
+        f"g ({X}) => (float[2,3,4,4] y) {{ {nodes} }}", "eliminate-identity,eliminate-dead-code", exact=True
+    )
     assert ops_of(model) == []
 
 

@@ -5,4 +5,7 @@ from edgec.ir.passes import (  # noqa: F401
     eliminate_identity,
     expand_functions,
     fold_constants,
+    fuse_batchnorm,
+    fuse_gemm,
+    fuse_scale,
 )

@@ -124,7 +124,7 @@ def unroll_loop(graph: Graph, node: Node, budget: int) -> list[Node] | None:
         if not result.use_count:
             continue
         if not parts:
-            return None if not made else made
+            return made or None
         made += _stack(graph, node, parts, result, 0)
     remove_dead(graph, node)
     return made

@@ -211,7 +211,12 @@ def _neutral(node: Node, element: int, *, either: bool) -> Value | None:
             small = node.operand(position).const
             if other.shape == node.output.shape and other.is_static:
                 return other
-            if small is not None and small.size == 1 and other.shape is not None and len(small.shape) <= len(other.shape):
+            if (
+                small is not None
+                and small.size == 1
+                and other.shape is not None
+                and len(small.shape) <= len(other.shape)
+            ):
                 return other
     return None
 

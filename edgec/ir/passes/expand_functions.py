@@ -194,4 +194,3 @@ def _modernise(graph: Graph) -> None:
             node.attributes["num_outputs"] = len(node.outputs)
         for body in node.subgraphs:
             _modernise(body)
-

@@ -103,7 +103,11 @@ class Sweep:
             return None
         value = node.operand(0)
         if not value.is_static:
-            if node.op == "Shape" and value.shape is not None and ("start" in node.attributes or "end" in node.attributes):
+            if (
+                node.op == "Shape"
+                and value.shape is not None
+                and ("start" in node.attributes or "end" in node.attributes)
+            ):
                 part = value.shape[node.attr_int("start", 0) : node.attr_int("end", len(value.shape))]
                 if all(isinstance(dim, int) for dim in part):
                     return Tensor.of(np.array(part, np.int64))
