@@ -178,6 +178,11 @@ def _cast(node: Node, operands: Operands) -> list[Array]:
         return [data.astype(target.numpy)]
 
 
+def is_cheap(node: Node) -> bool:
+    """Whether the node is computed here, without ONNX Runtime."""
+    return not node.domain and node.op in _TABLE
+
+
 def evaluate(node: Node) -> list[Tensor]:
     """The outputs of a node whose operands are all constant.
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
+from google.protobuf.message import Error as ProtobufError  # type: ignore[import-untyped]
+from onnx import ModelProto
 
+from edgec.converter.importers.onnx.functions import inline_functions
+from edgec.converter.importers.onnx.order import name_nodes, sort_nodes
+from edgec.converter.importers.onnx.reader import open_model
 from edgec.converter.importers.onnx.shapes import bind_shapes, require_static_shapes
-from edgec.errors import ModelError
+from edgec.converter.importers.onnx.upgrades import upgrade_model
+from edgec.errors import EdgecError, ModelError
 from edgec.ir.graph import Model
 from edgec.ir.inference import CANONICAL_OPSET
 from edgec.ir.proto import model_from_proto
 from edgec.ir.types import Shape
+
+OLDEST_IR = 3
 
 
 @dataclass
@@ -38,24 +47,35 @@ class ImportedModel:
 def import_model(
     path: str | Path, *, input_shapes: Mapping[str, Sequence[int]] | None = None, batch: int | None = None
 ) -> ImportedModel:
-    """Read an ONNX file.
+    """Read an ONNX file.  Weights stay in the file until they are used.
 
     Args:
         input_shapes: input name to the static shape that replaces the declared one.
         batch: extent of the first dimension of inputs whose first dimension is unknown.
 
     Raises:
-        EdgecError: EDG101 to EDG112, EDG201, EDG002; see :data:`edgec.errors.CODES`.
+        ModelError: EDG101 to EDG112, see :data:`edgec.errors.CODES`.
+        UnsupportedError: EDG201 for an operator or domain that edgec does not know, named with its node.
+        UsageError: EDG001 and EDG002 for shapes that do not name an input or contradict each other.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise ModelError("EDG101", f"there is no file '{file}'", help="check the path")
-    proto = onnx.load(str(file))
-    model = model_from_proto(proto)
-    opset, model.opset = model.opset, CANONICAL_OPSET
-    imported = ImportedModel(model, file, opset)
-    bind_shapes(imported.model, input_shapes or {}, batch, imported.overrides, imported.notes)
+    file = open_model(path)
+    with malformed_as_error(file.path):
+        check_versions(file.proto, file.path)
+        proto = _ordered(file.proto)
+        model = model_from_proto(proto, file.load)
+        imported = ImportedModel(model, file.path, model.opset)
+        bind_shapes(model, input_shapes or {}, batch, imported.overrides, imported.notes)
+        upgrade_model(model)
+        model.ir_version = max(model.ir_version, 10)
     return imported
+
+
+def _ordered(proto: ModelProto) -> ModelProto:
+    """The message with its functions inlined and its nodes in an order in which they can run."""
+    name_nodes(proto)
+    inlined = inline_functions(proto)
+    sort_nodes(inlined.graph)
+    return inlined
 
 
 def require_static(imported: ImportedModel) -> None:
@@ -65,3 +85,57 @@ def require_static(imported: ImportedModel) -> None:
         UnsupportedError: EDG202 naming the inputs with unknown extents and the option to give.
     """
     require_static_shapes(imported.model)
+
+
+def check_versions(proto: ModelProto, path: Path) -> None:
+    """Refuse versions outside of what edgec reads.
+
+    Raises:
+        ModelError: EDG110.
+    """
+    versions = [int(entry.version) for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
+    opset = max(versions, default=1)
+    why = help = ""
+    if proto.ir_version < OLDEST_IR:
+        why = f"the model follows IR version {proto.ir_version}, edgec reads {OLDEST_IR} and later"
+    elif proto.ir_version > onnx.IR_VERSION:
+        why = f"the model follows IR version {proto.ir_version}, the installed onnx package knows {onnx.IR_VERSION}"
+        help = "pip install --upgrade onnx"
+    elif opset < 1:
+        why = f"the model imports opset {opset}"
+    elif opset > CANONICAL_OPSET:
+        why = f"the model follows opset {opset}, edgec reads up to {CANONICAL_OPSET}"
+        help = f"export at opset {CANONICAL_OPSET} or older"
+    if why:
+        raise ModelError(
+            "EDG110", f"'{path.name}' is of a version that edgec does not read", str(path), why, help or None
+        )
+
+
+@contextmanager
+def malformed_as_error(path: Path) -> Iterator[None]:
+    """Report what a malformed message makes Python, NumPy or onnx stumble over as EDG109; no file may crash edgec."""
+    try:
+        yield
+    except EdgecError:
+        raise
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        MemoryError,
+        OSError,
+        ProtobufError,
+        RecursionError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        onnx.checker.ValidationError,
+    ) as error:
+        raise ModelError(
+            "EDG109",
+            f"'{path.name}' is malformed",
+            where=str(path),
+            why=f"{type(error).__name__}: {str(error).strip()[:300]}",
+            help="onnx.checker.check_model(path) may say more",
+        ) from error

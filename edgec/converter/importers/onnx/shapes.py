@@ -8,8 +8,6 @@ from edgec.errors import ModelError, UnsupportedError, UsageError
 from edgec.ir.graph import Graph, Model, Value
 from edgec.ir.types import Dim, Shape
 
-BATCH_NAMES = frozenset({"n", "b", "bs", "batch", "batchsize", "batch_size", "batch-size", "batch_dim", "dynamicdimension.0"})
-
 
 def bind_shapes(
     model: Model,
@@ -53,9 +51,8 @@ def bind_shapes(
         for old, new in zip(value.shape or (), dims):
             if isinstance(old, str):
                 if symbols.setdefault(old, new) != new:
-                    raise UsageError(
-                        "EDG001", f"the dimension '{old}' would be both {symbols[old]} and {new}", where=f"input '{name}'"
-                    )
+                    both = f"the dimension '{old}' would be both {symbols[old]} and {new}"
+                    raise UsageError("EDG001", both, where=f"input '{name}'")
             elif isinstance(old, int) and old != new:
                 placeholder = True
     if batch is not None:
@@ -120,9 +117,7 @@ def _show(shape: Sequence[Dim] | None) -> str:
 
 def require_static_shapes(model: Model) -> None:
     """See :func:`edgec.converter.importers.onnx.require_static`."""
-    unknown = [
-        value for value in model.graph.inputs if value.type_proto is None and not value.is_static
-    ]
+    unknown = [value for value in model.graph.inputs if value.type_proto is None and not value.is_static]
     if not unknown:
         return
     first = unknown[0]
