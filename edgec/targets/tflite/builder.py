@@ -1,0 +1,288 @@
+"""Small functions that append LiteRT operators and return their results, each with the result's shape worked out.
+
+All shapes and axes here are those of the stored layout.  Nothing here knows about ONNX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from edgec.ir.graph import Tensor
+from edgec.ir.types import Array, DataType
+from edgec.targets.tflite.program import Op, Program, T
+
+
+def options(kind: str, **fields: Any) -> Any:
+    """An options table of the schema, e.g. ``options("AddOptions", fusedActivationFunction=0)``."""
+    table = getattr(schema, kind + "T")()
+    for name, value in fields.items():
+        if not hasattr(table, name):
+            raise AttributeError(f"{kind} has no field {name}")
+        setattr(table, name, value)
+    return table
+
+
+def broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
+    """NumPy broadcasting where -1 is an extent known only at run time."""
+    rank = max(len(shape) for shape in shapes)
+    result = []
+    for position in range(rank):
+        dims = [shape[position - rank + len(shape)] for shape in shapes if position - rank + len(shape) >= 0]
+        known = [dim for dim in dims if dim not in (1, -1)]
+        result.append(known[0] if known else (-1 if -1 in dims else 1))
+    return tuple(result)
+
+
+class Builder:
+    """Appends operators to a program."""
+
+    def __init__(self) -> None:
+        self.program = Program()
+        self.sources: tuple[str, ...] = ()
+        self.hint = ""
+        self._names: dict[str, int] = {}
+        self._constants: dict[tuple[Any, ...], T] = {}
+
+    # tensors
+
+    def name(self, hint: str) -> str:
+        """A tensor name not used yet."""
+        count = self._names.get(hint, 0)
+        self._names[hint] = count + 1
+        if not count:
+            return hint
+        return self.name(f"{hint}_{count}")
+
+    def constant(self, array: Any, dtype: DataType | None = None, name: str | None = None) -> T:
+        """A constant from an array in memory; equal small ones are shared."""
+        held = np.asarray(array) if dtype is None else np.asarray(array).astype(dtype.numpy)
+        element = DataType.of(held.dtype) if dtype is None else dtype
+        key = (element, held.shape, held.tobytes()) if held.nbytes <= 1024 else None
+        if key is not None and key in self._constants:
+            return self._constants[key]
+        made = T(self.name(name or f"{self.hint}_const"), element, held.shape, Tensor.of(held, element))
+        if key is not None:
+            self._constants[key] = made
+        return made
+
+    def lazy(self, dtype: DataType, shape: Sequence[int], load: Callable[[], Array], name: str | None = None) -> T:
+        """A constant whose elements are computed when the file is written."""
+        return T(self.name(name or f"{self.hint}_const"), dtype, shape, Tensor(dtype, tuple(shape), load))
+
+    def ints(self, values: Iterable[int]) -> T:
+        """A one-dimensional int32 constant: shapes, axes, paddings."""
+        return self.constant(np.array(list(values), np.int32))
+
+    def emit(
+        self,
+        code: str,
+        inputs: Sequence[T | None],
+        results: Sequence[tuple[DataType, Sequence[int]]],
+        table: Any = None,
+        custom: str = "",
+    ) -> list[T]:
+        """Append any operator."""
+        made = [T(self.name(self.hint or code.lower()), dtype, shape) for dtype, shape in results]
+        self.program.add(Op(code, list(inputs), made, table, self.sources, custom))
+        return made
+
+    def one(
+        self, code: str, inputs: Sequence[T | None], dtype: DataType, shape: Sequence[int], table: Any = None
+    ) -> T:
+        """Append an operator with one result."""
+        return self.emit(code, inputs, [(dtype, shape)], table)[0]
+
+    # elementwise
+
+    def unary(self, code: str, x: T, dtype: DataType | None = None, table: Any = None) -> T:
+        """An operator that keeps the shape."""
+        return self.one(code, [x], dtype or x.dtype, x.shape, table)
+
+    def binary(self, code: str, a: T, b: T, dtype: DataType | None = None) -> T:
+        """An operator that broadcasts."""
+        table = {
+            "ADD": "AddOptions",
+            "SUB": "SubOptions",
+            "MUL": "MulOptions",
+            "DIV": "DivOptions",
+        }.get(code)
+        made = options(table) if table else None
+        return self.one(code, [a, b], dtype or a.dtype, broadcast(a.shape, b.shape), made)
+
+    def scalar(self, value: float, like: T) -> T:
+        """A 0-d constant of another tensor's dtype."""
+        return self.constant(np.array(value, like.dtype.numpy), like.dtype)
+
+    def add(self, a: T, b: T) -> T:
+        return self.binary("ADD", a, b)
+
+    def sub(self, a: T, b: T) -> T:
+        return self.binary("SUB", a, b)
+
+    def mul(self, a: T, b: T) -> T:
+        return self.binary("MUL", a, b)
+
+    def div(self, a: T, b: T) -> T:
+        return self.binary("DIV", a, b)
+
+    def maximum(self, a: T, b: T) -> T:
+        return self.binary("MAXIMUM", a, b)
+
+    def minimum(self, a: T, b: T) -> T:
+        return self.binary("MINIMUM", a, b)
+
+    def compare(self, code: str, a: T, b: T) -> T:
+        """EQUAL, NOT_EQUAL, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL."""
+        return self.binary(code, a, b, DataType.BOOL)
+
+    def select(self, condition: T, a: T, b: T) -> T:
+        """Elementwise choice with broadcasting."""
+        return self.one(
+            "SELECT_V2", [condition, a, b], a.dtype, broadcast(condition.shape, a.shape, b.shape), options("SelectV2Options")
+        )
+
+    def cast(self, x: T, dtype: DataType) -> T:
+        """Convert elements; nothing is emitted where the dtype is already right."""
+        if x.dtype is dtype:
+            return x
+        if x.const is not None:
+            const = x.const
+            return self.lazy(dtype, x.shape, lambda: const.numpy().astype(dtype.numpy), x.name)
+        return self.one("CAST", [x], dtype, x.shape)
+
+    # movement
+
+    def reshape(self, x: T, shape: Sequence[int]) -> T:
+        """The same elements under another static shape."""
+        wanted = tuple(shape)
+        if wanted == x.shape:
+            return x
+        if x.const is not None:
+            const = x.const
+            return self.lazy(x.dtype, wanted, lambda: const.numpy().reshape(wanted), x.name)
+        table = options("ReshapeOptions", newShape=list(wanted))
+        return self.one("RESHAPE", [x, self.ints(wanted)], x.dtype, wanted, table)
+
+    def copy(self, x: T) -> T:
+        """The same tensor again (an operator that does nothing, for outputs that alias inputs)."""
+        return self.one(
+            "RESHAPE", [x, self.ints(x.shape)], x.dtype, x.shape, options("ReshapeOptions", newShape=list(x.shape))
+        )
+
+    def transpose(self, x: T, permutation: Sequence[int]) -> T:
+        """Axes in another order; a RESHAPE where only axes of extent 1 move."""
+        wanted = tuple(permutation)
+        shape = tuple(x.shape[axis] for axis in wanted)
+        if wanted == tuple(range(x.rank)):
+            return x
+        if x.const is not None:
+            const = x.const
+            return self.lazy(x.dtype, shape, lambda: np.ascontiguousarray(const.numpy().transpose(wanted)), x.name)
+        moved = [axis for axis in wanted if x.shape[axis] != 1]
+        if moved == sorted(moved) and -1 not in x.shape:
+            return self.reshape(x, shape)
+        return self.one("TRANSPOSE", [x, self.ints(wanted)], x.dtype, shape)
+
+    def concat(self, parts: Sequence[T], axis: int) -> T:
+        """Join along an axis."""
+        if len(parts) == 1:
+            return parts[0]
+        shape = list(parts[0].shape)
+        shape[axis] = -1 if any(part.shape[axis] < 0 for part in parts) else sum(part.shape[axis] for part in parts)
+        return self.one(
+            "CONCATENATION", parts, parts[0].dtype, shape, options("ConcatenationOptions", axis=axis)
+        )
+
+    def pad(self, x: T, pads: Sequence[tuple[int, int]], value: float | None = None) -> T:
+        """Constant padding, per axis before and after; ``value`` None means zero."""
+        if all(before == 0 and after == 0 for before, after in pads):
+            return x
+        shape = [dim + before + after if dim >= 0 else -1 for dim, (before, after) in zip(x.shape, pads)]
+        paddings = self.constant(np.array(list(pads), np.int32).reshape(x.rank, 2))
+        if not value:
+            return self.one("PAD", [x, paddings], x.dtype, shape, options("PadOptions"))
+        fill = self.constant(np.array([value], x.dtype.numpy), x.dtype)
+        return self.one("PADV2", [x, paddings, fill], x.dtype, shape, options("PadV2Options"))
+
+    def slice(self, x: T, begin: Sequence[int], size: Sequence[int]) -> T:
+        """A contiguous box."""
+        if tuple(size) == x.shape and not any(begin):
+            return x
+        return self.one("SLICE", [x, self.ints(begin), self.ints(size)], x.dtype, size, options("SliceOptions"))
+
+    def strided_slice(self, x: T, begin: Sequence[int], end: Sequence[int], step: Sequence[int], shape: Sequence[int]) -> T:
+        """A box with steps, positive or negative.  ``end`` of -1 with a negative step means "past the first"."""
+        end_mask = 0
+        for axis, (stop, stride) in enumerate(zip(end, step)):
+            if stride < 0 and stop < 0:
+                end_mask |= 1 << axis
+        table = options("StridedSliceOptions", endMask=end_mask)
+        return self.one(
+            "STRIDED_SLICE", [x, self.ints(begin), self.ints(end), self.ints(step)], x.dtype, shape, table
+        )
+
+    def gather(self, x: T, indices: T, axis: int, batch_dims: int = 0) -> T:
+        """Pick along an axis; the indices must not be negative."""
+        shape = (*x.shape[:axis], *indices.shape[batch_dims:], *x.shape[axis + 1 :])
+        return self.one("GATHER", [x, indices], x.dtype, shape, options("GatherOptions", axis=axis, batchDims=batch_dims))
+
+    def broadcast_to(self, x: T, shape: Sequence[int]) -> T:
+        """Repeat along axes of extent 1."""
+        wanted = tuple(shape)
+        if wanted == x.shape:
+            return x
+        return self.one("BROADCAST_TO", [x, self.ints(wanted)], x.dtype, wanted, options("BroadcastToOptions"))
+
+    def tile(self, x: T, repeats: Sequence[int]) -> T:
+        """Repeat whole axes."""
+        if all(count == 1 for count in repeats):
+            return x
+        shape = [dim * count for dim, count in zip(x.shape, repeats)]
+        return self.one("TILE", [x, self.ints(repeats)], x.dtype, shape, options("TileOptions"))
+
+    def split(self, x: T, axis: int, sizes: Sequence[int]) -> list[T]:
+        """Cut along an axis."""
+        if len(sizes) == 1:
+            return [x]
+        shapes = [(*x.shape[:axis], size, *x.shape[axis + 1 :]) for size in sizes]
+        results = [(x.dtype, shape) for shape in shapes]
+        if len(set(sizes)) == 1:
+            position = self.constant(np.array(axis, np.int32))
+            return self.emit("SPLIT", [position, x], results, options("SplitOptions", numSplits=len(sizes)))
+        position = self.constant(np.array(axis, np.int32))
+        return self.emit(
+            "SPLIT_V", [x, self.ints(sizes), position], results, options("SplitVOptions", numSplits=len(sizes))
+        )
+
+    # reductions
+
+    def reduce(self, code: str, x: T, axes: Sequence[int], keep: bool) -> T:
+        """SUM, MEAN, REDUCE_MAX, REDUCE_MIN, REDUCE_PROD, REDUCE_ANY, REDUCE_ALL over non-negative axes."""
+        if not axes:
+            return x
+        shape = [1 if axis in axes else dim for axis, dim in enumerate(x.shape) if keep or axis not in axes]
+        return self.one(code, [x, self.ints(sorted(axes))], x.dtype, shape, options("ReducerOptions", keepDims=keep))
+
+    # products
+
+    def batch_matmul(self, a: T, b: T, adjoint_a: bool = False, adjoint_b: bool = False) -> T:
+        """Matrix product over the last two axes, batch axes broadcast."""
+        rows = a.shape[-1] if adjoint_a else a.shape[-2]
+        columns = b.shape[-2] if adjoint_b else b.shape[-1]
+        shape = (*broadcast(a.shape[:-2] or (1,), b.shape[:-2] or (1,)), rows, columns)
+        if a.rank == 2 and b.rank == 2:
+            shape = shape[1:]
+        return self.one(
+            "BATCH_MATMUL", [a, b], a.dtype, shape, options("BatchMatMulOptions", adjX=adjoint_a, adjY=adjoint_b)
+        )
+
+    def fully_connected(self, x: T, weights: T, bias: T | None = None) -> T:
+        """x [..., K] times weights [N, K] transposed, plus bias [N]; leading axes are kept."""
+        shape = (*x.shape[:-1], weights.shape[0])
+        return self.one(
+            "FULLY_CONNECTED", [x, weights, bias], x.dtype, shape, options("FullyConnectedOptions", keepNumDims=True)
+        )

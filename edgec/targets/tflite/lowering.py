@@ -1,0 +1,414 @@
+"""The table from ONNX operator to lowering, and the driver that walks a canonical graph through it.
+
+A lowering is a function of one :class:`Call` that returns the result tensor (or a list of them) in the layout the
+analysis chose.  It finds its operands with ``call.x(i)``, maps ONNX axes with ``call.axis(a)`` and appends operators
+with ``call.b``.  What cannot be expressed is refused with :func:`refuse`; `check` and `convert` run the same walk.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+import numpy as np
+
+from edgec.ir.graph import Graph, Node, Value
+from edgec.ir.types import Array, DataType
+from edgec.targets.base import Refusal
+from edgec.targets.tflite.builder import Builder
+from edgec.targets.tflite.layout import FIXED, Choice, LayoutRule, Permutation, channels_last, identity, solve
+from edgec.targets.tflite.layout.permutation import invert, stored
+from edgec.targets.tflite.program import TENSOR_TYPES, Program, T
+
+
+class Refused(Exception):
+    """A lowering cannot express its node; carries the rule, the reason and what would help."""
+
+    def __init__(self, reason: str, help: str = "", rule: str = "EDG231"):
+        super().__init__(reason)
+        self.reason, self.help, self.rule = reason, help, rule
+
+
+def refuse(reason: str, help: str = "", rule: str = "EDG231") -> NoReturn:
+    """Refuse the node at hand."""
+    raise Refused(reason, help, rule)
+
+
+Lowering = Callable[["Call"], "T | list[T]"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the table: how an operator is lowered, and in which layouts it can work."""
+
+    lower: Lowering
+    layout: LayoutRule | Callable[[Node], LayoutRule]
+
+
+TABLE: dict[str, Entry] = {}
+
+FAMILIES = (
+    "activation",
+    "attention",
+    "convolution",
+    "elementwise",
+    "indexing",
+    "matrix",
+    "movement",
+    "normalization",
+    "pooling",
+    "quantization",
+    "recurrent",
+    "reduction",
+    "resize",
+    "selection",
+)
+
+
+def lowers(*ops: str, layout: LayoutRule | Callable[[Node], LayoutRule] = FIXED) -> Callable[[Lowering], Lowering]:
+    """Register a lowering for operators of the default domain."""
+
+    def register(function: Lowering) -> Lowering:
+        for op in ops:
+            if op in TABLE:
+                raise ValueError(f"{op} is lowered twice")
+            TABLE[op] = Entry(function, layout)
+        return function
+
+    return register
+
+
+def load_table() -> dict[str, Entry]:
+    """The whole table."""
+    for family in FAMILIES:
+        importlib.import_module(f"edgec.targets.tflite.operators.{family}")
+    return TABLE
+
+
+def working_type(dtype: DataType) -> DataType:
+    """The element type that values are computed in: LiteRT's CPU kernels have no float16, so float32 stands in."""
+    return DataType.FLOAT if dtype is DataType.FLOAT16 else dtype
+
+
+class Call:
+    """One node while it is being lowered."""
+
+    def __init__(self, lowerer: Lowerer, node: Node, choice: Choice):
+        self.lowerer = lowerer
+        self.node = node
+        self.choice = choice
+        self.b = lowerer.builder
+
+    # operands
+
+    def has(self, position: int) -> bool:
+        """Whether an optional operand is there."""
+        return self.node.input(position) is not None
+
+    def x(self, position: int = 0) -> T:
+        """An operand in the layout that the analysis chose for it (constants: ONNX's own unless chosen)."""
+        value = self.node.operand(position)
+        permutation = self.choice.inputs[position] if position < len(self.choice.inputs) else None
+        return self.lowerer.tensor(value, permutation)
+
+    def raw(self, position: int) -> T:
+        """An operand in ONNX's own layout."""
+        return self.lowerer.tensor(self.node.operand(position), None)
+
+    def aligned(self, position: int) -> T:
+        """An operand of an elementwise operator, brought to the result's rank by axes of extent 1."""
+        value = self.node.operand(position)
+        permutation = self.choice.outputs[0]
+        own = self.choice.inputs[position] or ()
+        x = self.lowerer.tensor(value, self.choice.inputs[position])
+        rank, missing = len(permutation), len(permutation) - len(own)
+        if missing == 0 or x.rank == 0:
+            return x
+        extents = dict(zip((axis + missing for axis in own), x.shape))
+        shape = tuple(extents.get(axis, 1) for axis in permutation)
+        while len(shape) > x.rank and shape[0] == 1 and shape[1:] != x.shape and len(shape) > 1:
+            if all(d == 1 for d in shape[: len(shape) - x.rank]) and shape[len(shape) - x.rank :] == x.shape:
+                return x
+            break
+        if shape[rank - x.rank :] == x.shape and all(d == 1 for d in shape[: rank - x.rank]):
+            return x
+        return self.b.reshape(x, shape)
+
+    def is_const(self, position: int) -> bool:
+        """Whether an operand is there and constant."""
+        value = self.node.input(position)
+        return value is not None and value.const is not None
+
+    def const(self, position: int, what: str) -> Array:
+        """The elements of an operand that must be constant, in ONNX's own layout.
+
+        Raises:
+            Refused: it is computed at run time.
+        """
+        value = self.node.operand(position)
+        if value.const is None:
+            refuse(
+                f"{what} is computed at run time ('{value.name}'); LiteRT needs it constant",
+                f"make '{value.name}' an initializer",
+            )
+        return value.const.numpy()
+
+    def optional_const(self, position: int, what: str) -> Array | None:
+        """The same for an operand that may be left out."""
+        return self.const(position, what) if self.has(position) else None
+
+    # shapes and axes
+
+    def dims(self, position: int = 0) -> tuple[int, ...]:
+        """The static ONNX shape of an operand.
+
+        Raises:
+            Refused: it is not static.
+        """
+        value = self.node.operand(position)
+        if not value.is_static:
+            refuse(f"the shape of '{value.name}' is known only at run time")
+        return value.dims
+
+    def out_dims(self, position: int = 0) -> tuple[int, ...]:
+        """The static ONNX shape of a result.
+
+        Raises:
+            Refused: it is not static.
+        """
+        value = self.node.outputs[position]
+        if not value.is_static:
+            refuse(f"the shape of the result '{value.name}' is known only at run time")
+        return value.dims
+
+    def out_shape(self, position: int = 0) -> tuple[int, ...]:
+        """The shape of a result in its chosen layout."""
+        return stored(self.out_dims(position), self.choice.outputs[position])
+
+    def out_dtype(self, position: int = 0) -> DataType:
+        """The element type a result is computed in."""
+        return working_type(self.node.outputs[position].dtype)
+
+    def dtype(self, position: int = 0) -> DataType:
+        """The element type an operand is computed in."""
+        return working_type(self.node.operand(position).dtype)
+
+    def axis(self, axis: int, position: int = 0) -> int:
+        """The stored axis of an operand's ONNX axis (which may be negative)."""
+        value = self.node.operand(position)
+        rank = value.rank
+        permutation = self.choice.inputs[position] or identity(rank)
+        if not -rank <= axis < max(rank, 1):
+            refuse(f"axis {axis} is outside of rank {rank}")
+        return permutation.index(axis % rank)
+
+    def spread(self, values: Sequence[int], axes: Sequence[int] | None = None, fill: int = 0) -> list[int]:
+        """Per-axis numbers of the first operand's ONNX axes, in stored order."""
+        rank = self.node.operand(0).rank
+        permutation = self.choice.inputs[0] or identity(rank)
+        full = [fill] * rank
+        for axis, value in zip(range(rank) if axes is None else axes, values):
+            full[axis % rank] = int(value)
+        return [full[axis] for axis in permutation]
+
+
+class Lowerer:
+    """Walks a canonical graph, node by node, through the table."""
+
+    def __init__(self, graph: Graph, io_layout: str = "ONNX"):
+        self.graph = graph
+        self.table = load_table()
+        self.builder = Builder()
+        self.refusals: list[Refusal] = []
+        self.layouts: dict[str, Permutation] = {}
+        self.notes: list[str] = []
+        self._stored: dict[Value, tuple[T, Permutation]] = {}
+        self._arranged: dict[tuple[Value, Permutation], T] = {}
+        self._io_layout = io_layout
+
+    def run(self) -> Program:
+        """Lower everything; what was refused is in :attr:`refusals`, and then the program is not usable."""
+        self._inputs()
+        outputs = [(value, self._io_permutation(value)) for value in self.graph.outputs if value.shape is not None]
+        given = {value: self._stored[value][1] for value in self.graph.inputs if value in self._stored}
+        choices = solve(self.graph, self._rule_of, given, outputs)
+        for node in self.graph.nodes:
+            self._lower(node, choices[node])
+        self._outputs()
+        return self.builder.program
+
+    # graph inputs and outputs
+
+    def _io_permutation(self, value: Value) -> Permutation:
+        rank = value.rank
+        if self._io_layout == "NHWC" and rank == 4 and value.dtype.is_float:
+            return channels_last(4)
+        return identity(rank)
+
+    def _inputs(self) -> None:
+        program = self.builder.program
+        for value in self.graph.inputs:
+            if value.type_proto is not None or value.dtype not in TENSOR_TYPES or value.shape is None:
+                self._refuse_value(value, "input")
+                continue
+            permutation = self._io_permutation(value)
+            shape = stored([dim if isinstance(dim, int) else -1 for dim in value.shape], permutation)
+            tensor = T(self.builder.name(value.name), value.dtype, shape)
+            if permutation != identity(value.rank):
+                self.layouts[value.name] = permutation
+            program.inputs.append(tensor)
+            program.input_names.append(value.name)
+            self.builder.hint = value.name
+            working = self.builder.cast(tensor, working_type(value.dtype))
+            self._stored[value] = (working, permutation)
+
+    def _outputs(self) -> None:
+        program = self.builder.program
+        taken = {id(tensor) for tensor in program.inputs}
+        for name, value in zip(self.graph.output_names, self.graph.outputs):
+            if value.type_proto is not None or value.dtype not in TENSOR_TYPES or value.shape is None:
+                self._refuse_value(value, "output")
+                continue
+            if value.const is None and value not in self._stored:
+                continue
+            permutation = self._io_permutation(value)
+            self.builder.hint = name
+            self.builder.sources = ()
+            tensor = self.builder.cast(self.tensor(value, permutation), value.dtype)
+            if id(tensor) in taken or tensor.const is not None:
+                tensor = self.builder.copy(tensor)
+            taken.add(id(tensor))
+            if permutation != identity(value.rank):
+                self.layouts[name] = permutation
+            if name not in program.input_names:
+                tensor.name = name
+            program.outputs.append(tensor)
+            program.output_names.append(name)
+
+    def _refuse_value(self, value: Value, role: str) -> None:
+        kind = "no tensor" if value.type_proto is not None else value.dtype.name.lower()
+        producer = value.producer
+        self.refusals.append(
+            Refusal(
+                producer.name if producer else value.name,
+                producer.op if producer else role,
+                producer.sources if producer else (),
+                "EDG204",
+                f"the {role} '{value.name}' is {kind}, which LiteRT has no tensor type for",
+            )
+        )
+
+    # values
+
+    def tensor(self, value: Value, permutation: Permutation | None) -> T:
+        """A value stored under a permutation (ONNX's own for None); transposed at most once per permutation."""
+        wanted = permutation if permutation is not None else identity(len(value.shape or ()))
+        known = self._arranged.get((value, wanted))
+        if known is not None:
+            return known
+        if value.const is not None:
+            made = self._constant(value, wanted)
+        else:
+            source, have = self._stored[value]
+            steps = [invert(have)[axis] for axis in wanted]
+            hint, self.builder.hint = self.builder.hint, source.name
+            made = self.builder.transpose(source, steps)
+            self.builder.hint = hint
+        self._arranged[value, wanted] = made
+        return made
+
+    def _constant(self, value: Value, permutation: Permutation) -> T:
+        const = value.const
+        assert const is not None
+        dtype = working_type(const.dtype)
+        if dtype not in TENSOR_TYPES:
+            refuse(f"the constant '{value.name}' is {dtype.name.lower()}", rule="EDG204")
+        shape = stored(const.shape, permutation)
+        plain = permutation == identity(len(permutation)) and dtype is const.dtype
+
+        def load() -> Array:
+            array = const.numpy()
+            if dtype is not const.dtype:
+                array = array.astype(dtype.numpy)
+            return array if plain else np.ascontiguousarray(array.transpose(permutation))
+
+        return self.builder.lazy(dtype, shape, load, value.name)
+
+    # nodes
+
+    def _rule_of(self, node: Node) -> LayoutRule:
+        entry = self.table.get(node.op) if not node.domain else None
+        if entry is None:
+            return FIXED
+        rule = entry.layout if isinstance(entry.layout, LayoutRule) else entry.layout(node)
+        known = all(value is None or value.shape is not None for value in (*node.inputs, *node.outputs))
+        return rule if known else FIXED
+
+    def _lower(self, node: Node, choice: Choice) -> None:
+        builder = self.builder
+        builder.sources = node.sources
+        builder.hint = node.outputs[0].name
+        mark = len(builder.program.ops)
+        try:
+            entry = self.table.get(node.op) if not node.domain else None
+            if entry is None:
+                domain = f" of domain '{node.domain}'" if node.domain else ""
+                refuse(f"LiteRT has no operator for {node.op}{domain}, and edgec no composition of operators")
+            self._check_types(node)
+            results = entry.lower(Call(self, node, choice))
+            made = [results] if isinstance(results, T) else results
+            self._accept(node, choice, made)
+        except Refused as refused:
+            del builder.program.ops[mark:]
+            self.refusals.append(
+                Refusal(node.name, node.op, node.sources, refused.rule, refused.reason, refused.help)
+            )
+            for value, permutation in zip(node.outputs, choice.outputs):
+                self._stand_in(value, permutation)
+
+    def _check_types(self, node: Node) -> None:
+        for value in (*node.inputs, *node.outputs):
+            if value is None or (value.use_count == 0 and value in node.outputs):
+                continue
+            if value.type_proto is not None or value.dtype not in TENSOR_TYPES:
+                kind = "no tensor" if value.type_proto is not None else value.dtype.name.lower()
+                refuse(f"'{value.name}' is {kind}, which LiteRT has no tensor type for", rule="EDG204")
+            if value.shape is None:
+                refuse(f"the rank of '{value.name}' is known only at run time", rule="EDG202")
+            if value.dtype in (DataType.DOUBLE, DataType.UINT64, DataType.UINT16, DataType.UINT32, DataType.INT16):
+                refuse(
+                    f"'{value.name}' is {value.dtype.name.lower()}, which LiteRT's CPU kernels do not compute",
+                    "export the model in float32",
+                    rule="EDG204",
+                )
+
+    def _accept(self, node: Node, choice: Choice, made: Sequence[T]) -> None:
+        for value, permutation, tensor in zip(node.outputs, choice.outputs, made):
+            if value.is_static:
+                expected = stored(value.dims, permutation)
+                if tensor.shape != expected and -1 not in tensor.shape:
+                    raise AssertionError(
+                        f"{node.op} '{node.name}' came out as {list(tensor.shape)}, should be {list(expected)}"
+                    )
+                tensor_shape = expected if tensor.const is None else tensor.shape
+                if tensor.producer is not None:
+                    tensor.shape = tensor_shape
+            if tensor.dtype is not working_type(value.dtype):
+                raise AssertionError(
+                    f"{node.op} '{node.name}' came out as {tensor.dtype.name}, should be {value.dtype.name}"
+                )
+            self._stored[value] = (tensor, permutation)
+            self._arranged[value, permutation] = tensor
+
+    def _stand_in(self, value: Value, permutation: Permutation) -> None:
+        """A tensor in place of a refused result, so that the walk can go on and report everything at once."""
+        shape = value.shape if value.shape is not None else ()
+        if value.shape is None or value.dtype not in TENSOR_TYPES:
+            value_dtype = DataType.FLOAT
+        else:
+            value_dtype = working_type(value.dtype)
+        extents = [dim if isinstance(dim, int) else -1 for dim in shape]
+        tensor = T(self.builder.name(value.name), value_dtype, stored(extents, permutation))
+        self._stored[value] = (tensor, permutation)

@@ -1,0 +1,180 @@
+"""Pooling.
+
+Source: ONNX MaxPool-12, AveragePool-19, GlobalAveragePool-1; LiteRT kernels pooling.cc.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgec.ir.graph import Node
+from edgec.ir.types import DataType
+from edgec.targets.tflite.builder import options
+from edgec.targets.tflite.layout import CHANNELS_LAST
+from edgec.targets.tflite.layout.rules import Along
+from edgec.targets.tflite.layout.permutation import channels_last
+from edgec.targets.tflite.lowering import Call, lowers, refuse
+from edgec.targets.tflite.operators.convolution import SAME, VALID, lift, pad_image, resolve_pads, same_pads
+from edgec.targets.tflite.program import T
+
+
+def pool_geometry(node: Node, extents: Sequence[int], wanted: Sequence[int]) -> tuple[list[int], list[int], list[int], list[tuple[int, int]]]:
+    """Kernel, strides, dilations and pads; ``ceil_mode`` becomes extra padding behind."""
+    kernel = node.attr_ints("kernel_shape")
+    rank = len(kernel)
+    strides = node.attr_ints("strides", [1] * rank)
+    dilations = node.attr_ints("dilations", [1] * rank)
+    pads = resolve_pads(node, extents, kernel, strides, dilations)
+    if node.attr_int("ceil_mode", 0):
+        grown = []
+        for extent, size, stride, dilation, out, (before, after) in zip(
+            extents, kernel, strides, dilations, wanted, pads
+        ):
+            needed = (out - 1) * stride + (size - 1) * dilation + 1
+            grown.append((before, max(needed - extent - before, after)))
+        pads = grown
+    return kernel, strides, dilations, pads
+
+
+def _pool(call: Call, code: str, x: T, padding: int, kernel: Sequence[int], strides: Sequence[int]) -> T:
+    extents = x.shape[1:3]
+    if padding == SAME:
+        out = [-(-extent // stride) for extent, stride in zip(extents, strides)]
+    else:
+        out = [(extent - size) // stride + 1 for extent, size, stride in zip(extents, kernel, strides)]
+    table = options(
+        "Pool2DOptions",
+        padding=padding,
+        strideH=strides[0],
+        strideW=strides[1],
+        filterHeight=kernel[0],
+        filterWidth=kernel[1],
+    )
+    return call.b.one(code, [x], x.dtype, (x.shape[0], *out, x.shape[3]), table)
+
+
+@lowers("MaxPool", layout=CHANNELS_LAST)
+def max_pool(call: Call) -> T:
+    """MAX_POOL_2D; other padding than SAME is filled with the lowest value first; dilation through strided slices."""
+    node, b = call.node, call.b
+    if len(node.outputs) > 1 and node.outputs[1].use_count:
+        refuse("LiteRT's MAX_POOL_2D gives no indices", "remove the second output of MaxPool")
+    x = call.x(0)
+    dtype = x.dtype
+    if dtype is not DataType.FLOAT:
+        x = b.cast(x, DataType.FLOAT)
+    extents = list(call.dims(0)[2:])
+    kernel, strides, dilations, pads = pool_geometry(node, extents, call.out_dims()[2:])
+    spatial = len(kernel)
+    if spatial == 1:
+        x = lift(call, x)
+        kernel, strides, dilations, extents, pads = [1, *kernel], [1, *strides], [1, *dilations], [1, *extents], [(0, 0), *pads]
+    lowest = float(np.finfo(np.float32).min)
+    out = call.out_shape() if spatial > 1 else (call.out_shape()[0], 1, *call.out_shape()[1:])
+    if spatial == 2 or spatial == 1:
+        if all(d == 1 for d in dilations):
+            if pads == same_pads(extents, kernel, strides, dilations) and any(p != (0, 0) for p in pads):
+                y = _pool(call, "MAX_POOL_2D", x, SAME, kernel, strides)
+            else:
+                y = _pool(call, "MAX_POOL_2D", pad_image(call, x, pads, lowest), VALID, kernel, strides)
+            return b.cast(b.reshape(y, call.out_shape()), dtype)
+    return b.cast(b.reshape(windowed(call, x, kernel, strides, dilations, pads, out, "MAXIMUM", lowest), call.out_shape()), dtype)
+
+
+def windowed(
+    call: Call,
+    x: T,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    pads: Sequence[tuple[int, int]],
+    out: Sequence[int],
+    combine: str,
+    fill: float | None,
+) -> T:
+    """Pooling of any rank and dilation: one strided slice per tap, combined elementwise.
+
+    Raises:
+        Refused: the window has more than 512 taps.
+    """
+    b = call.b
+    taps = int(np.prod(kernel))
+    if taps > 512:
+        refuse(f"a dilated or volumetric pooling window of {taps} taps")
+    x = pad_image(call, x, pads, fill)
+    result: T | None = None
+    for tap in np.ndindex(*kernel):
+        begin = [0, *(t * d for t, d in zip(tap, dilations)), 0]
+        end = [out[0], *(o + (w - 1) * s + 1 for o, w, s in zip(begin[1:-1], out[1:-1], strides)), out[-1]]
+        part = b.strided_slice(x, begin, end, [1, *strides, 1], out)
+        result = part if result is None else b.binary(combine, result, part)
+    assert result is not None
+    return result
+
+
+@lowers("AveragePool", layout=CHANNELS_LAST)
+def average_pool(call: Call) -> T:
+    """AVERAGE_POOL_2D, whose SAME padding never counts the pads; other paddings are summed and divided by the count."""
+    node, b = call.node, call.b
+    x = call.x(0)
+    extents = list(call.dims(0)[2:])
+    kernel, strides, dilations, pads = pool_geometry(node, extents, call.out_dims()[2:])
+    spatial = len(kernel)
+    include = bool(node.attr_int("count_include_pad", 0))
+    declared = resolve_pads(node, extents, kernel, strides, dilations)
+    if spatial == 1:
+        x = lift(call, x)
+        kernel, strides, dilations, extents = [1, *kernel], [1, *strides], [1, *dilations], [1, *extents]
+        pads, declared = [(0, 0), *pads], [(0, 0), *declared]
+    padded = any(pad != (0, 0) for pad in pads)
+    out = call.out_shape() if spatial > 1 else (call.out_shape()[0], 1, *call.out_shape()[1:])
+    plain = len(kernel) == 2 and all(d == 1 for d in dilations)
+    # how many elements each output averages over: ceil_mode's extra columns never count, declared pads only if included
+    counts = _counts(extents, kernel, strides, dilations, pads, declared, out[1:-1], include)
+    taps = int(np.prod(kernel))
+    if plain and not padded:
+        y = _pool(call, "AVERAGE_POOL_2D", x, VALID, kernel, strides)
+    elif plain and not include and pads == same_pads(extents, kernel, strides, dilations):
+        y = _pool(call, "AVERAGE_POOL_2D", x, SAME, kernel, strides)
+    elif plain:
+        y = _pool(call, "AVERAGE_POOL_2D", pad_image(call, x, pads), VALID, kernel, strides)
+        if np.any(counts != taps):
+            y = b.mul(y, b.constant((taps / counts).astype(np.float32)[np.newaxis, ..., np.newaxis]))
+    else:
+        total = windowed(call, x, kernel, strides, dilations, pads, out, "ADD", None)
+        y = b.mul(total, b.constant((1.0 / counts).astype(np.float32)[np.newaxis, ..., np.newaxis]))
+    return b.reshape(y, call.out_shape())
+
+
+def _counts(
+    extents: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    pads: Sequence[tuple[int, int]],
+    declared: Sequence[tuple[int, int]],
+    out: Sequence[int],
+    include: bool,
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Per output position, how many elements count."""
+    result = np.ones((1,) * len(kernel), np.float64)
+    for axis, (extent, size, stride, dilation, (before, _), (first, last), count) in enumerate(
+        zip(extents, kernel, strides, dilations, pads, declared, out)
+    ):
+        positions = np.arange(count)[:, np.newaxis] * stride + np.arange(size)[np.newaxis] * dilation - before
+        low, high = (-first, extent + last) if include else (0, extent)
+        per = ((positions >= low) & (positions < high)).sum(axis=1).astype(np.float64)
+        shape = [1] * len(kernel)
+        shape[axis] = count
+        result = result * per.reshape(shape)
+    return result
+
+
+@lowers("GlobalAveragePool", "GlobalMaxPool", layout=Along(default=lambda node: channels_last(node.operand(0).rank)))
+def global_pool(call: Call) -> T:
+    """A reduction over all spatial axes, kept."""
+    axes = [call.axis(axis) for axis in range(2, len(call.dims(0)))]
+    code = "MEAN" if call.node.op == "GlobalAveragePool" else "REDUCE_MAX"
+    return call.b.reduce(code, call.x(0), axes, keep=True)

@@ -1,0 +1,57 @@
+"""Small rewrites of a finished program: fuse activations into the operator before them, drop what nobody uses."""
+
+from __future__ import annotations
+
+from ai_edge_litert import schema_py_generated as schema
+
+from edgec.targets.tflite.program import Op, Program
+
+FUSED = {
+    "RELU": schema.ActivationFunctionType.RELU,
+    "RELU6": schema.ActivationFunctionType.RELU6,
+    "RELU_N1_TO_1": schema.ActivationFunctionType.RELU_N1_TO_1,
+}
+"""Activations that other operators can apply to their own result."""
+
+FUSES = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "SUB", "MUL", "DIV", "AVERAGE_POOL_2D", "MAX_POOL_2D"})
+"""Operators that can, on float tensors."""
+
+
+def tidy(program: Program) -> None:
+    """All rewrites, in order."""
+    program.remove_dead()
+    _fuse_activations(program)
+
+
+def _fuse_activations(program: Program) -> None:
+    outputs = {id(tensor) for tensor in program.outputs}
+    removed: set[int] = set()
+    for op in program.ops:
+        if op.code not in FUSED:
+            continue
+        source = op.inputs[0]
+        assert source is not None
+        producer = source.producer
+        if (
+            producer is None
+            or producer.code not in FUSES
+            or len(source.users) != 1
+            or id(source) in outputs
+            or producer.options is None
+            or producer.options.fusedActivationFunction != schema.ActivationFunctionType.NONE
+            or not source.dtype.is_float
+        ):
+            continue
+        producer.options.fusedActivationFunction = FUSED[op.code]
+        _take_over(producer, op)
+        removed.add(id(op))
+    program.ops = [op for op in program.ops if id(op) not in removed]
+    program.relink()
+
+
+def _take_over(producer: Op, op: Op) -> None:
+    """Let ``producer`` write the result of the operator after it."""
+    result = op.outputs[0]
+    producer.outputs[0] = result
+    producer.sources = tuple(dict.fromkeys((*producer.sources, *op.sources)))
+    result.producer = producer
