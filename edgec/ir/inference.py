@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, TypeProto
 
 from edgec.errors import ModelError
-from edgec.ir.graph import Node, Value
+from edgec.ir.graph import Graph, Node, Value
 from edgec.ir.proto import node_to_proto, set_type, tensor_to_proto, type_of
 from edgec.ir.types import DataType, Dim, Shape
 
@@ -81,6 +81,26 @@ def infer_node(node: Node, opset: int = CANONICAL_OPSET) -> None:
     if _infer_structural(node):
         return
     _infer_by_schema(node, schema, opset)
+
+
+def infer_body_inputs(node: Node) -> None:
+    """Type the inputs of the bodies of Loop and Scan, which files may leave untyped, from the node's operands.
+
+    Source: ONNX operator specification, Loop-1 and Scan-9: a carried value keeps its element type.
+    """
+    body = node.attributes.get("body")
+    if not isinstance(body, Graph) or node.op not in ("Loop", "Scan"):
+        return
+    inputs = body.inputs
+    if node.op == "Loop":
+        for value, dtype in zip(inputs, (DataType.INT64, DataType.BOOL)):
+            if value.dtype is DataType.UNDEFINED:
+                value.dtype, value.shape = dtype, ()
+        inputs = inputs[2:]
+    operands = node.inputs[2:] if node.op == "Loop" else node.inputs
+    for inner, value in zip(inputs, operands):
+        if value is not None and inner.dtype is DataType.UNDEFINED and inner.type_proto is None:
+            inner.dtype, inner.type_proto = value.dtype, value.type_proto
 
 
 def _infer_simple(node: Node) -> bool:

@@ -105,6 +105,8 @@ def type_of(value: Value) -> TypeProto:
     if value.type_proto is not None:
         return value.type_proto
     proto = TypeProto()
+    if value.dtype is DataType.UNDEFINED:  # nothing, rather than a type that is none
+        return proto
     proto.tensor_type.elem_type = int(value.dtype)
     if value.shape is not None:
         proto.tensor_type.shape.SetInParent()

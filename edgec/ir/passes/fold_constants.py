@@ -10,7 +10,7 @@ import numpy as np
 from edgec.errors import ModelError
 from edgec.ir.evaluate import evaluate
 from edgec.ir.graph import Graph, Model, Node, Tensor, Value
-from edgec.ir.inference import infer_node
+from edgec.ir.inference import infer_body_inputs, infer_node
 from edgec.ir.passes.base import Pass, register, remove_dead
 from edgec.ir.passes.control_flow import inline_if, unroll_loop, unroll_scan
 from edgec.ir.proto import all_nodes
@@ -92,6 +92,7 @@ class Sweep:
         else:
             made = None
         if made is None:
+            infer_body_inputs(node)
             for body in node.subgraphs:
                 self.run(body)
             return None

@@ -10,7 +10,7 @@ from edgec.errors import ModelError
 from edgec.ir.contrib import DOMAIN, is_standard_extension, rewrite_contrib, rewrite_extension
 from edgec.ir.evaluate import evaluate, is_cheap
 from edgec.ir.graph import Graph, Model, Node, Tensor, Value
-from edgec.ir.inference import CANONICAL_OPSET, infer_node
+from edgec.ir.inference import CANONICAL_OPSET, infer_body_inputs, infer_node
 from edgec.ir.proto import all_nodes
 from edgec.ir.types import DataType
 
@@ -56,6 +56,7 @@ class _Sweep:
     def run(self, graph: Graph) -> None:
         for node in graph.nodes:
             check_node(node, self.opset, self.domains)
+            infer_body_inputs(node)
             for body in node.subgraphs:
                 self.run(body)
             if node.domain:
