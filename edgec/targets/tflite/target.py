@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from edgec.errors import UnsupportedError
+from edgec.errors import EXIT_UNSUPPORTED, UnsupportedError
 from edgec.ir.graph import Model
 from edgec.targets.base import Artifact, Finding, Lowered, Refusal, SessionSpec, Target, TargetOptions
 
@@ -19,7 +19,14 @@ class TFLite(Target):
     title = "LiteRT (TensorFlow Lite)"
     suffix = ".tflite"
     static_shapes = True
-    pipeline = "fold-constants"
+
+    @property
+    def pipeline(self) -> str:  # type: ignore[override]
+        """The default passes; operators without a row in the lowering table are expanded into their ONNX bodies."""
+        return (
+            "fold-constants,eliminate-identity,fuse-batchnorm,fuse-scale,fuse-gemm,"
+            f"expand-functions{{ops={'+'.join(expanded_operators())}}},eliminate-identity,eliminate-dead-code"
+        )
 
     def refusals(self, model: Model, options: TargetOptions) -> list[Refusal]:
         """Every node that :meth:`lower` would refuse: the same walk, without writing."""
@@ -33,7 +40,7 @@ class TFLite(Target):
         """The program of a canonical model, transposes minimised, activations fused.
 
         Raises:
-            UnsupportedError: nodes that LiteRT cannot hold; all of them are in ``details["refusals"]``.
+            UnsupportedError: the first of :meth:`refusals`.
         """
         from edgec.targets.tflite.lowering import Lowerer
         from edgec.targets.tflite.peephole import tidy
@@ -41,7 +48,14 @@ class TFLite(Target):
         lowerer = Lowerer(model.graph, options.io_layout)
         program = lowerer.run()
         if lowerer.refusals:
-            raise refused(lowerer.refusals, self.title)
+            first = lowerer.refusals[0]
+            raise UnsupportedError(
+                first.rule,
+                f"{self.name} cannot hold '{first.node}' ({first.operator})",
+                why=first.reason,
+                help=first.help or None,
+                exit=EXIT_UNSUPPORTED,
+            )
         tidy(program)
         return Lowered(program, list(lowerer.notes), dict(lowerer.layouts))
 
@@ -72,33 +86,17 @@ class TFLite(Target):
         return [Finding("ai-edge-litert", True, version)]
 
 
-def refused(refusals: Sequence[Refusal], title: str) -> UnsupportedError:
-    """The error for a model with nodes that the target cannot hold; its first refusal leads."""
-    first = refusals[0]
-    others = len(refusals) - 1
-    where = f"node '{first.node}' ({first.operator})"
-    if others:
-        where += f" and {others} more; `edgec check` lists them all"
-    return UnsupportedError(
-        first.rule,
-        f"cannot convert '{first.node}' ({first.operator}) to {title}",
-        where=where,
-        why=first.reason,
-        help=first.help or None,
-        details={
-            "refusals": [
-                {
-                    "node": refusal.node,
-                    "operator": refusal.operator,
-                    "sources": list(refusal.sources),
-                    "rule": refusal.rule,
-                    "reason": refusal.reason,
-                    "help": refusal.help,
-                }
-                for refusal in refusals
-            ]
-        },
-    )
+@lru_cache(maxsize=1)
+def expanded_operators() -> tuple[str, ...]:
+    """The standard's function operators that the lowering table has no row for."""
+    import onnx
+
+    from edgec.ir.passes.expand_functions import NEVER, is_function
+    from edgec.targets.tflite.lowering import load_table
+
+    table = load_table()
+    names = {schema.name for schema in onnx.defs.get_all_schemas() if not schema.domain}
+    return tuple(sorted(op for op in names if op not in table and op not in NEVER and is_function(op)))
 
 
 TARGET = TFLite()

@@ -201,7 +201,7 @@ def _conv3d(
     group: int,
 ) -> T:
     """CONV_3D: weights [O, I, D, H, W] become [D, H, W, I, O]; groups are split and joined."""
-    b, node = call.b, call.node
+    b = call.b
     x = pad_image(call, x, pads)
     out = call.out_shape()
     weights = call.raw(1)
@@ -225,7 +225,6 @@ def _conv3d(
         piece = b.slice(filters, (0, 0, 0, 0, number * results), (*filters.shape[:4], results))
         some = b.slice(bias, (number * results,), (results,))
         parts.append(b.one("CONV_3D", [part, piece, some], x.dtype, (*out[:4], results), table))
-    del node
     return b.concat(parts, 4)
 
 

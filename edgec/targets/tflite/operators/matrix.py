@@ -31,10 +31,11 @@ def gemm(call: Call) -> T:
     if weights.const is not None:
         const = weights.const
         shape = const.shape if transposed else const.shape[::-1]
+        factor = np.float32(alpha)
 
         def load() -> Array:
             array = const.numpy() if transposed else const.numpy().T
-            return np.ascontiguousarray(array * np.float32(alpha) if alpha != 1.0 else array)
+            return np.ascontiguousarray(array if factor == 1 else array.astype(np.float32) * factor, dtype=np.float32)
 
         filters = b.lazy(DataType.FLOAT, shape, load, weights.name)
         alpha = 1.0
@@ -105,7 +106,7 @@ def _matmul_rule(node: Node) -> LayoutRule:
 def matmul(call: Call) -> T:
     """NumPy's matmul; FULLY_CONNECTED for a constant 2-D right side, else BATCH_MATMUL with free transposes."""
     b, node = call.b, call.node
-    a_dims, b_dims, out = call.dims(0), call.dims(1), call.out_dims()
+    a_dims, b_dims = call.dims(0), call.dims(1)
     right = node.operand(1)
     dtype = call.dtype(0)
     if dtype is DataType.FLOAT and right.const is not None and len(b_dims) == 2 and len(a_dims) >= 2:
@@ -130,7 +131,6 @@ def matmul(call: Call) -> T:
         y = b.batch_matmul(second, first, adjoint_a=not swap_b, adjoint_b=not swap_a)
     else:
         y = b.batch_matmul(first, second, adjoint_a=swap_a, adjoint_b=swap_b)
-    del out
     return b.reshape(y, call.out_shape())
 
 

@@ -178,3 +178,41 @@ def global_pool(call: Call) -> T:
     axes = [call.axis(axis) for axis in range(2, len(call.dims(0)))]
     code = "MEAN" if call.node.op == "GlobalAveragePool" else "REDUCE_MAX"
     return call.b.reduce(code, call.x(0), axes, keep=True)
+
+
+@lowers("LpPool", layout=CHANNELS_LAST)
+def lp_pool(call: Call) -> T:
+    """(sum |x|^p)^(1/p) over windows: a sum of powers by averaging or by strided slices, then the root."""
+    b, node = call.b, call.node
+    x = call.x(0)
+    p = node.attr_int("p", 2)
+    extents = list(call.dims(0)[2:])
+    kernel, strides, dilations, pads = pool_geometry(node, extents, call.out_dims()[2:])
+    out = call.out_shape()
+    total = windowed(call, _power(call, b.unary("ABS", x), p), kernel, strides, dilations, pads, out, "ADD", None)
+    return _root(call, total, p)
+
+
+@lowers("GlobalLpPool", layout=Along(default=lambda node: channels_last(node.operand(0).rank)))
+def global_lp_pool(call: Call) -> T:
+    """(sum |x|^p)^(1/p) over all spatial axes."""
+    p = call.node.attr_int("p", 2)
+    axes = [call.axis(axis) for axis in range(2, len(call.dims(0)))]
+    total = call.b.reduce("SUM", _power(call, call.b.unary("ABS", call.x(0)), p), axes, keep=True)
+    return _root(call, total, p)
+
+
+def _power(call: Call, x: T, p: int) -> T:
+    if p == 1:
+        return x
+    if p == 2:
+        return call.b.mul(x, x)
+    return call.b.one("POW", [x, call.b.scalar(float(p), x)], x.dtype, x.shape, options("PowOptions"))
+
+
+def _root(call: Call, x: T, p: int) -> T:
+    if p == 1:
+        return x
+    if p == 2:
+        return call.b.unary("SQRT", x)
+    return call.b.one("POW", [x, call.b.scalar(1.0 / p, x)], x.dtype, x.shape, options("PowOptions"))

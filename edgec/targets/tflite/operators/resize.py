@@ -111,9 +111,10 @@ def resize(call: Call) -> T:
     if direct is not None:
         return direct
     cropped = call.node.attr_str("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize"
+    named = {axis % len(dims) for axis in call.node.attr_ints("axes", list(range(len(dims))))}
     outside: Array | None = None
     for axis in range(len(dims)):
-        if dims[axis] == out[axis] and scales[axis] == 1.0 and not cropped:
+        if axis not in named or (dims[axis] == out[axis] and scales[axis] == 1.0 and not cropped):
             continue
         position = coordinates(call, axis, scales[axis])
         x = _along(call, x, axis, position, mode, scales[axis])
@@ -198,7 +199,7 @@ def _interpolation(call: Call, position: Array, length: int, mode: str, scale: f
     antialias = bool(call.node.attr_int("antialias", 0)) and scale < 1
     stretch = scale if antialias else 1.0
     reach = (1.0 if mode == "linear" else 2.0) / stretch
-    exclude = bool(call.node.attr_int("exclude_outside", 0)) or antialias
+    exclude = bool(call.node.attr_int("exclude_outside", 0))
     result = np.zeros((len(position), length))
     for row, at in enumerate(position):
         taps = np.arange(math.floor(at - reach) , math.ceil(at + reach) + 1)
