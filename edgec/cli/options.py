@@ -97,7 +97,14 @@ def target(command: Command) -> Command:
 def samples(command: Command) -> Command:
     """``--data``, ``--range`` and ``--seed``: what the verification runs on."""
     for option in (
-        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random samples."),
+        click.option(
+            "--seed",
+            type=click.IntRange(min=0),
+            default=0,
+            metavar="N",
+            show_default=True,
+            help="Of the random samples.",
+        ),
         click.option(
             "--range",
             "ranges",

@@ -244,15 +244,13 @@ def _manifest(
             "io_layout": options.io_layout,
             "precision": "float32",
             "allow_custom": sorted(options.allow_custom),
-            "data": None
-            if samples.data is None or not samples.data.is_file()
-            else {"name": samples.data.name, "sha256": manifests.sha256(samples.data)},
+            "data": None if samples.data is None else manifests.data_entries(samples.data),
             "ranges": {name: list(pair) for name, pair in sorted(samples.ranges.items())},
             "seed": samples.seed,
         },
         "pipeline": prepared.pipeline,
         "passes_changed": prepared.changed,
-        "artifact": {**manifests.file_entry(artifact.main), **facts},
+        "artifact": {**manifests.file_entry(artifact.main), **{k: v for k, v in facts.items() if k != "size"}},
         "sidecars": [manifests.file_entry(path) for path in artifact.sidecars],
         "layouts": {name: list(permutation) for name, permutation in lowered.layouts.items()},
         "notes": list(notes),

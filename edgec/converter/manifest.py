@@ -56,6 +56,15 @@ def source_entry(path: Path, external: tuple[Path, ...] = ()) -> dict[str, Any]:
     return entry
 
 
+def data_entries(path: Path) -> list[dict[str, Any]]:
+    """Names and hashes of the samples: one file, or every .npz and .npy of a folder, sorted by name."""
+    files = [path]
+    if path.is_dir():
+        files = sorted(item for item in path.rglob("*") if item.suffix in (".npz", ".npy") and item.is_file())
+    base = path if path.is_dir() else path.parent
+    return [{"name": str(f.relative_to(base)), "sha256": sha256(f), "size": f.stat().st_size} for f in files]
+
+
 def to_text(document: Mapping[str, Any]) -> str:
     """The document as it is written: keys in the order given, two spaces, one newline at the end."""
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -53,8 +53,10 @@ class OutputFolder:
     def __enter__(self) -> OutputFolder:
         try:
             try:
-                self._create()
-                self._acquire()
+                while True:
+                    self._create()
+                    if self._acquire():
+                        break
                 for stale in self.path.glob(f"{WORKING}*"):
                     shutil.rmtree(stale, ignore_errors=True)
                 self._working = Path(tempfile.mkdtemp(prefix=WORKING, dir=self.path))
@@ -98,33 +100,38 @@ class OutputFolder:
             missing.append(folder)
             folder = folder.parent
         for folder in reversed(missing):
-            folder.mkdir(exist_ok=True)
-            self._created.append(folder)
-        if not self.path.is_dir():
+            with contextlib.suppress(FileExistsError):  # another run was faster
+                folder.mkdir()
+            if folder not in self._created:
+                self._created.append(folder)
+        if self.path.exists() and not self.path.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self.path))
 
-    def _acquire(self) -> None:
+    def _acquire(self) -> bool:
+        """Lock the folder; False when another run has just removed it or the lock file under our hands."""
         file = self.path / LOCK
-        while True:
+        try:
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            self._lock = descriptor
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._lock = None
-                os.close(descriptor)
-                raise UsageError(
-                    "EDG012",
-                    "another edgec process is writing into the output folder",
-                    where=f"folder '{self.path}'",
-                    help="wait for it, or give another folder with -o",
-                ) from None
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The holder before may have removed the file between our open and our lock: then the lock means nothing.
             with contextlib.suppress(FileNotFoundError):
                 if os.stat(file).st_ino == os.fstat(descriptor).st_ino:
-                    return
-            self._lock = None
-            os.close(descriptor)
+                    self._lock = descriptor
+                    return True
+            return False
+        except BlockingIOError:
+            raise UsageError(
+                "EDG012",
+                "another edgec process is writing into the output folder",
+                where=f"folder '{self.path}'",
+                help="wait for it, or give another folder with -o",
+            ) from None
+        finally:
+            if self._lock is None:
+                os.close(descriptor)
 
     def _release(self) -> None:
         if self._working is not None:

@@ -1,0 +1,82 @@
+"""What the command line costs before it does anything, and that its help tells the truth."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+
+import click
+import pytest
+
+from edgec.cli.main import COMMANDS
+from tests.command import ROOT, edgec, environment
+
+HEAVY = ("numpy", "onnx", "onnxruntime", "ai_edge_litert", "rich", "optuna", "flatbuffers")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["convert", "--help"], ["check", "--help"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    script = (
+        "import json, sys\nfrom edgec.cli.main import main\ncode = main(json.loads(sys.argv[1]))\n"
+        "print(json.dumps([code, sorted(sys.modules)]), file=sys.stderr)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, json.dumps(arguments)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    code, modules = json.loads(result.stderr)
+    assert code == 0
+    assert not {name.split(".")[0] for name in modules} & set(HEAVY)
+
+
+def test_help_stays_within_its_budget() -> None:
+    """0.3 s of CPU and 40 MB for the whole process; the best of three, since the machine may be busy."""
+    best = min((_cost() for _ in range(3)), key=lambda cost: cost[0])
+    assert best[0] <= 0.3
+    assert best[1] <= 40e6
+
+
+def _cost() -> tuple[float, float]:
+    """CPU seconds and peak memory in bytes, measured from a small process: a child starts with its parent's memory."""
+    script = (
+        "import resource, subprocess, sys\n"
+        "subprocess.run([sys.executable, '-m', 'edgec', '--help'], check=True, stdout=subprocess.DEVNULL)\n"
+        "used = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
+        "print(used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], env=environment(), capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    seconds, memory = result.stdout.split()
+    return float(seconds), float(memory)
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_every_command_exists_and_is_listed_with_its_own_summary(name: str) -> None:
+    command = importlib.import_module(f"edgec.cli.{name}").command
+    assert isinstance(command, click.Command)
+    assert command.name == name
+    assert command.short_help == COMMANDS[name]
+    taken = {option for parameter in command.params for option in parameter.opts}
+    assert {"--json", "--debug"} <= taken
+
+
+def test_a_reader_that_goes_away_is_no_error_message() -> None:
+    result = subprocess.run(
+        ["/bin/sh", "-c", f"'{sys.executable}' -m edgec explain --all | head -n 1"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.stdout.startswith("EDG001")
+    assert result.stderr == ""
+
+
+def test_the_module_and_the_script_are_the_same_program() -> None:
+    assert edgec("--version").stdout.startswith("edgec ")

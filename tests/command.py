@@ -1,0 +1,52 @@
+"""Run the command line as a user does, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+DIGITS = ROOT / "examples/digits/digits.onnx"
+DIGIT_SAMPLES = ROOT / "examples/digits/samples.npz"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Exit code and both streams of a command."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """Standard output as the one JSON document it must be."""
+        found: dict[str, Any] = json.loads(self.stdout)
+        return found
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of this process, with the package on the path and a terminal of fixed width."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120", **more}
+
+
+def edgec(
+    *arguments: str | Path, timeout: float = 120, before: Callable[[], None] | None = None, **more: str
+) -> Finished:
+    """``python -m edgec ARGUMENTS``; ``before`` runs in the child just before it starts."""
+    result = subprocess.run(
+        [sys.executable, "-m", "edgec", *map(str, arguments)],
+        env=environment(**more),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        preexec_fn=before,
+    )
+    return Finished(result.returncode, result.stdout, result.stderr)

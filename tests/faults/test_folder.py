@@ -1,0 +1,225 @@
+"""The output folder: read-only, full, used twice, interrupted; whatever happens, nothing half-written is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgec.cli.main import main
+from edgec.converter.output import LOCK, OutputFolder
+from edgec.errors import EdgecError
+from tests.command import DIGITS, ROOT, edgec, environment
+
+CONVERT = ["convert", str(DIGITS), "--target", "onnxruntime", "-o"]
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """An output folder with an artifact of an earlier run in it."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(b"old and good")
+    (folder / "manifest.json").write_text("{}", encoding="utf-8")
+    return folder
+
+
+def untouched(folder: Path) -> bool:
+    return (
+        sorted(item.name for item in folder.iterdir()) == ["manifest.json", "model.onnx"]
+        and (folder / "model.onnx").read_bytes() == b"old and good"
+    )
+
+
+def test_a_file_where_the_folder_should_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out").write_text("a file", encoding="utf-8")
+    for output in (tmp_path / "out", tmp_path / "out/below"):
+        assert main([*CONVERT, str(output)]) == 2
+        assert capsys.readouterr().err.startswith("EDG010")
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "a file"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a /proc that nobody can write to")
+def test_a_folder_that_cannot_be_made(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*CONVERT, "/proc/self/edgec"]) == 2
+    assert capsys.readouterr().err.startswith("EDG010")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write into every folder")
+def test_a_read_only_folder(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old.chmod(0o555)
+    try:
+        assert main([*CONVERT, str(old)]) == 2
+    finally:
+        old.chmod(0o755)
+    assert capsys.readouterr().err.startswith("EDG010")
+    assert untouched(old)
+
+
+def test_a_read_only_folder_whoever_runs(
+    old: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied", str(old))
+
+    monkeypatch.setattr("edgec.converter.output.tempfile.mkdtemp", refuse)
+    assert main([*CONVERT, str(old)]) == 2
+    assert capsys.readouterr().err.startswith("EDG010")
+    assert untouched(old)
+
+
+def test_a_full_disk(old: Path) -> None:
+    """A limit on the size of files stands for the full disk: the write fails half-way in the same manner."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    result = edgec(*CONVERT, old, "--json", before=limit)
+    assert result.code == 2
+    assert result.document["error"]["code"] == "EDG011"
+    assert untouched(old)
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 kB, where the machine lets us mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = shutil.which("mount")
+    command = [mount or "mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
+    if mount is None or os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("cannot mount a file system here")
+    yield place
+    subprocess.run(["umount", str(place)], check=False)
+
+
+def test_a_disk_that_is_really_full(tiny_disk: Path) -> None:
+    (tiny_disk / "filler").write_bytes(b"\0" * 40_000)
+    result = edgec(*CONVERT, tiny_disk / "out", "--json")
+    assert result.code == 2
+    assert result.document["error"]["code"] == "EDG011"
+    assert [item.name for item in tiny_disk.iterdir()] == ["filler"]
+
+
+def test_two_runs_into_the_same_folder(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with OutputFolder(old):
+        assert main([*CONVERT, str(old)]) == 2
+        assert capsys.readouterr().err.startswith("EDG012")
+    assert untouched(old)
+    assert main([*CONVERT, str(old)]) == 0
+
+
+def test_what_a_killed_run_left_is_no_obstacle(old: Path) -> None:
+    (old / LOCK).write_bytes(b"")
+    (old / ".edgec-working-stale").mkdir()
+    (old / ".edgec-working-stale/model.onnx").write_bytes(b"half")
+    assert main([*CONVERT, str(old)]) == 0
+    assert sorted(item.name for item in old.iterdir()) == ["manifest.json", "model.onnx", "model.session.json"]
+
+
+def test_many_runs_at_once_never_share_the_folder(tmp_path: Path) -> None:
+    """However the runs meet, each either holds the folder alone or is told so."""
+    script = (
+        "import sys, time\nfrom pathlib import Path\nfrom edgec.converter.output import OutputFolder\n"
+        "from edgec.errors import EdgecError\nheld = Path(sys.argv[1]) / 'held'\n"
+        "for _ in range(200):\n"
+        "    try:\n"
+        "        with OutputFolder(Path(sys.argv[1]) / 'out') as place:\n"
+        "            held.mkdir()\n"
+        "            held.rmdir()\n"
+        "    except EdgecError as error:\n"
+        "        assert error.code == 'EDG012', error\n"
+    )
+    runs = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], env=environment()) for _ in range(3)]
+    assert [run.wait(timeout=60) for run in runs] == [0, 0, 0]
+    assert list(tmp_path.glob("*/*")) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("existing", [False, True])
+def test_an_interrupted_run_leaves_nothing_behind(number: signal.Signals, existing: bool, tmp_path: Path) -> None:
+    """The signal comes while the artifact is there but not verified, and comes again during the clean-up."""
+    out = tmp_path / "new" / "out"
+    if existing:
+        out.mkdir(parents=True)
+        (out / "model.onnx").write_bytes(b"old and good")
+        (out / "manifest.json").write_text("{}", encoding="utf-8")
+    script = (
+        "import sys, time\nimport edgec.converter.convert as convert\nfrom edgec.cli.main import main\n"
+        "def wait(prepared, lowered, artifact, samples):\n"
+        "    assert artifact.main.stat().st_size > 0\n"
+        "    print('verifying', file=sys.stderr, flush=True)\n"
+        "    time.sleep(60)\n"
+        "convert._verify = wait\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *CONVERT, str(out), "--json"],
+        env=environment(),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == "verifying\n"
+    process.send_signal(number)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert json.loads(stdout)["error"]["code"] == "EDG020"
+    assert stderr.startswith("EDG020")
+    if existing:
+        assert untouched(out)
+    else:
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_interrupted_at_any_moment_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Twelve moments spread over a whole run, whatever it is doing then."""
+    begin = time.monotonic()
+    assert edgec(*CONVERT, tmp_path / "whole").code == 0
+    whole = time.monotonic() - begin
+    for moment in range(12):
+        out = tmp_path / "interrupted"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edgec", *CONVERT, str(out)],
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(0.15 + whole * moment / 12)
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(timeout=30)
+        # Before Python has begun to run edgec the signal ends the process itself.
+        assert code in (0, 130, -signal.SIGTERM)
+        if code == 0:
+            names = sorted(item.name for item in out.iterdir())
+            assert names == ["manifest.json", "model.onnx", "model.session.json"]
+            shutil.rmtree(out)
+        assert not out.exists(), (moment, code, sorted(out.iterdir()))
+
+
+def test_the_source_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "model.onnx"
+    shutil.copy(DIGITS, source)
+    assert main(["convert", str(source), "--target", "onnxruntime", "-o", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("EDG015")
+    assert source.read_bytes() == DIGITS.read_bytes()
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_a_folder_that_was_not_published_is_removed_again(tmp_path: Path) -> None:
+    with pytest.raises(EdgecError), OutputFolder(tmp_path / "a/b/c") as place:
+        (place.working / "half").write_bytes(b"half")
+        raise EdgecError("EDG301", "made for this test")
+    assert list(tmp_path.iterdir()) == []
