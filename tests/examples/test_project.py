@@ -7,6 +7,7 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 
 from .conftest import ROOT
@@ -66,6 +67,21 @@ def test_readme_lists_every_exit_code() -> None:
         int(code) for row in re.findall(r"^\| ([\d, ]+) \|", table, flags=re.MULTILINE) for code in row.split(",")
     }
     assert listed == {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
+
+
+def test_readme_shows_every_command_and_only_options_that_exist() -> None:
+    from edgec.cli.main import root
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    usage = readme.split("## Use it")[1].split("##")[0]
+    context = click.Context(root)
+    assert isinstance(root, click.Group)
+    commands = set(root.list_commands(context))
+    assert set(re.findall(r"^\$ edgec (\w+)", usage, flags=re.MULTILINE)) == commands
+    convert = root.get_command(context, "convert")
+    assert convert is not None
+    known = {option for parameter in convert.params for option in parameter.opts}
+    assert set(re.findall(r"(--[a-z-]+)", usage)) - {"--against"} <= known
 
 
 def test_the_package_is_marked_as_typed() -> None:
