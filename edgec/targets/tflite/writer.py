@@ -30,6 +30,10 @@ DEDUPLICATE_LIMIT = 65536
 """Constants up to this many bytes are stored once even if several tensors hold the same bytes."""
 
 
+VERSIONS = {"BROADCAST_TO": 2}
+"""Operators whose first registered version is not 1.  Source: LiteRT kernels/register.cc."""
+
+
 class _DataBuffer(schema.BufferT):  # type: ignore[misc]
     """A Buffer table whose data vector lies behind all tables."""
 
@@ -154,7 +158,7 @@ def _operator_code(code: str, custom: str) -> Any:
     number = getattr(schema.BuiltinOperator, code)
     table.builtinCode = number
     table.deprecatedBuiltinCode = min(number, schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES)
-    table.version = 1
+    table.version = VERSIONS.get(code, 1)
     if custom:
         table.customCode = custom
     return table

@@ -56,11 +56,11 @@ def _pool(call: Call, code: str, x: T, padding: int, kernel: Sequence[int], stri
 
 
 @lowers("MaxPool", layout=CHANNELS_LAST)
-def max_pool(call: Call) -> T:
+def max_pool(call: Call) -> T | list[T]:
     """MAX_POOL_2D; other padding than SAME is filled with the lowest value first; dilation through strided slices."""
     node, b = call.node, call.b
     if len(node.outputs) > 1 and node.outputs[1].use_count:
-        refuse("LiteRT's MAX_POOL_2D gives no indices", "remove the second output of MaxPool")
+        return _pool_with_indices(call)
     x = call.x(0)
     dtype = x.dtype
     if dtype is not DataType.FLOAT:
@@ -83,6 +83,44 @@ def max_pool(call: Call) -> T:
     return b.cast(b.reshape(windowed(call, x, kernel, strides, dilations, pads, out, "MAXIMUM", lowest), call.out_shape()), dtype)
 
 
+def _pool_with_indices(call: Call) -> list[T]:
+    """The maximum of every window and its position in the flattened operand, tap by tap, the first winning ties."""
+    b, node = call.b, call.node
+    dims = call.dims(0)
+    kernel, strides, dilations, pads = pool_geometry(node, dims[2:], call.out_dims()[2:])
+    taps = int(np.prod(kernel))
+    if taps > 256:
+        refuse(f"a pooling window of {taps} taps with indices")
+    if int(np.prod(dims)) >= 2**24:
+        refuse("pooling with indices over 2^24 elements or more")
+    x = b.cast(call.x(0), DataType.FLOAT)
+    spatial = len(kernel)
+    positions = np.arange(int(np.prod(dims)), dtype=np.int32).reshape(dims)
+    if node.attr_int("storage_order", 0):
+        planes = np.arange(int(np.prod(dims[2:])), dtype=np.int32).reshape(dims[:1:-1]).T
+        bases = np.arange(dims[0] * dims[1], dtype=np.int32).reshape(*dims[:2], *(1,) * spatial) * planes.size
+        positions = bases + planes
+    order = (0, *range(2, 2 + spatial), 1)
+    index_map = b.constant(np.ascontiguousarray(positions.transpose(order)))
+    lowest = float(np.finfo(np.float32).min)
+    x, index_map = pad_image(call, x, pads, lowest), pad_image(call, index_map, pads)
+    out = call.out_shape()
+    best: T | None = None
+    where: T | None = None
+    for tap in np.ndindex(*kernel):
+        begin = [0, *(t * d for t, d in zip(tap, dilations)), 0]
+        end = [out[0], *(o + (w - 1) * s + 1 for o, w, s in zip(begin[1:-1], out[1:-1], strides)), out[-1]]
+        value = b.strided_slice(x, begin, end, [1, *strides, 1], out)
+        place = b.strided_slice(index_map, begin, end, [1, *strides, 1], out)
+        if best is None or where is None:
+            best, where = value, place
+            continue
+        better = b.compare("GREATER", value, best)
+        best, where = b.select(better, value, best), b.select(better, place, where)
+    assert best is not None and where is not None
+    return [b.cast(best, call.out_dtype(0)), b.cast(where, DataType.INT64)]
+
+
 def windowed(
     call: Call,
     x: T,
@@ -94,24 +132,38 @@ def windowed(
     combine: str,
     fill: float | None,
 ) -> T:
-    """Pooling of any rank and dilation: one strided slice per tap, combined elementwise.
+    """Pooling of any rank and dilation, one axis after the other, each by doubling: O(log kernel) operators per axis.
 
-    Raises:
-        Refused: the window has more than 512 taps.
+    A window of m + n taps is a window of m taps combined with one of n taps shifted by m.
     """
     b = call.b
-    taps = int(np.prod(kernel))
-    if taps > 512:
-        refuse(f"a dilated or volumetric pooling window of {taps} taps")
     x = pad_image(call, x, pads, fill)
-    result: T | None = None
-    for tap in np.ndindex(*kernel):
-        begin = [0, *(t * d for t, d in zip(tap, dilations)), 0]
-        end = [out[0], *(o + (w - 1) * s + 1 for o, w, s in zip(begin[1:-1], out[1:-1], strides)), out[-1]]
-        part = b.strided_slice(x, begin, end, [1, *strides, 1], out)
-        result = part if result is None else b.binary(combine, result, part)
-    assert result is not None
-    return result
+    for number, (size, stride, dilation) in enumerate(zip(kernel, strides, dilations)):
+        axis = number + 1
+
+        def crop(y: T, begin: int, length: int, axis: int = axis) -> T:
+            return b.slice(y, _at(y.rank, axis, begin), [*y.shape[:axis], length, *y.shape[axis + 1 :]])
+
+        result, taps = x, 1
+        windows = {1: x}  # taps -> windows of that many taps, at every position
+        while taps < size:
+            step = min(taps, size - taps)
+            step = max(known for known in windows if known <= step)
+            shifted = windows[step]
+            length = x.shape[axis] - (taps + step - 1) * dilation
+            result = b.binary(combine, crop(result, 0, length), crop(shifted, taps * dilation, length))
+            taps += step
+            windows[taps] = result
+        x = crop(result, 0, (out[axis] - 1) * stride + 1)
+        if stride > 1:
+            shape = [*x.shape[:axis], out[axis], *x.shape[axis + 1 :]]
+            x = b.strided_slice(x, [0] * x.rank, x.shape, _at(x.rank, axis, stride, 1), shape)
+    return x
+
+
+def _at(rank: int, axis: int, value: int, other: int = 0) -> list[int]:
+    """A list with one number at an axis and another everywhere else."""
+    return [value if number == axis else other for number in range(rank)]
 
 
 @lowers("AveragePool", layout=CHANNELS_LAST)
