@@ -1,0 +1,1 @@
+"""The parts of verification: inputs, the reference, metrics and the report."""

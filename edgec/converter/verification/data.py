@@ -1,0 +1,132 @@
+"""Samples that the user gives: ``.npz``, ``.npy`` or a folder of them.
+
+``.npz``: one array per input, under the input's name (or a single array for a model with one input).  ``.npy``: the
+array of the only input.  A folder: its files in the order of their names, each one as above.  Every array may have one
+leading dimension of samples in addition to the input's own; it is iterated over.  Pickled arrays are never loaded.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgec.errors import UsageError
+from edgec.ir.types import Array, Shape
+from edgec.runtime.session import TensorSpec
+
+Feeds = dict[str, Array]
+
+
+def load_samples(path: str | Path, inputs: Sequence[TensorSpec]) -> Iterator[Feeds]:
+    """The samples of a file or folder, each an array per input of its declared shape and dtype.
+
+    Raises:
+        UsageError: EDG006 for a file that cannot be read, EDG005 for arrays that do not fit, EDG002 for an array of an
+            input that the model does not have.
+    """
+    root = Path(path)
+    if root.is_dir():
+        files = sorted(item for item in root.iterdir() if item.suffix in (".npz", ".npy"))
+        if not files:
+            raise UsageError("EDG006", f"no .npy or .npz file in '{root}'")
+    else:
+        files = [root]
+    for file in files:
+        yield from _split(file, _read(file, inputs), inputs)
+
+
+def _read(file: Path, inputs: Sequence[TensorSpec]) -> Feeds:
+    try:
+        loaded = np.load(file, allow_pickle=False, mmap_mode="r" if file.suffix == ".npy" else None)
+        if isinstance(loaded, np.ndarray):
+            arrays = {"": np.asarray(loaded)}
+        else:
+            with loaded:
+                arrays = {name: loaded[name] for name in loaded.files}
+    except FileNotFoundError:
+        raise UsageError("EDG006", f"there is no file '{file}'", help="check --data") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        raise UsageError(
+            "EDG006",
+            f"'{file.name}' is no .npy or .npz file of plain arrays",
+            why=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            help="write it with numpy.savez(path, **{input name: array})",
+        ) from error
+    if not arrays:
+        raise UsageError("EDG005", f"'{file.name}' holds no arrays")
+    names = [spec.name for spec in inputs]
+    if len(arrays) == 1 and len(names) == 1 and names[0] not in arrays:
+        (array,) = arrays.values()
+        return {names[0]: array}
+    if "" in arrays:
+        raise UsageError(
+            "EDG005",
+            f"'{file.name}' holds one array, the model has {len(names)} inputs",
+            where=f"inputs: {', '.join(names)}",
+            help="use an .npz file with one array per input",
+        )
+    for name in arrays:
+        if name not in names:
+            raise UsageError(
+                "EDG002", f"'{file.name}' holds '{name}', which is no input", where=f"inputs: {', '.join(names)}"
+            )
+    for name in names:
+        if name not in arrays:
+            raise UsageError("EDG005", f"'{file.name}' holds no array for the input '{name}'")
+    return {name: arrays[name] for name in names}
+
+
+def _split(file: Path, arrays: Feeds, inputs: Sequence[TensorSpec]) -> Iterator[Feeds]:
+    counts: dict[str, int] = {}
+    plain = 0
+    for spec in inputs:
+        array = arrays[spec.name]
+        _require_dtype(file, spec, array)
+        if _fits(array.shape, spec.shape):
+            plain += 1
+        elif array.ndim == len(spec.shape) + 1 and _fits(array.shape[1:], spec.shape):
+            counts[spec.name] = array.shape[0]
+        else:
+            raise UsageError(
+                "EDG005",
+                f"the array for '{spec.name}' has shape {_text(array.shape)}, the input has {_text(spec.shape)}",
+                where=f"file '{file.name}'",
+                help=f"give {_text(spec.shape)}, or samples of it along one leading dimension",
+            )
+    if not counts:
+        yield {name: np.asarray(array) for name, array in arrays.items()}
+        return
+    if plain or len(set(counts.values())) > 1:
+        described = ", ".join(f"{name}: {_text(array.shape)}" for name, array in arrays.items())
+        raise UsageError(
+            "EDG005", "the arrays do not hold the same number of samples", where=f"file '{file.name}'", why=described
+        )
+    count = next(iter(counts.values()))
+    if not count:
+        raise UsageError("EDG005", "the arrays hold no samples", where=f"file '{file.name}'")
+    for position in range(count):
+        yield {name: np.asarray(array[position]) for name, array in arrays.items()}
+
+
+def _require_dtype(file: Path, spec: TensorSpec, array: Array) -> None:
+    if array.dtype == spec.dtype:
+        return
+    if spec.dtype == object and array.dtype.kind in "US":
+        return
+    raise UsageError(
+        "EDG005",
+        f"the array for '{spec.name}' is {array.dtype}, the input is {spec.dtype}",
+        where=f"file '{file.name}'",
+        help=f"convert it with array.astype('{spec.dtype}')",
+    )
+
+
+def _fits(shape: tuple[int, ...], wanted: Shape) -> bool:
+    return len(shape) == len(wanted) and all(not isinstance(w, int) or w == s for s, w in zip(shape, wanted))
+
+
+def _text(shape: Shape) -> str:
+    return "[" + ", ".join("?" if dim is None else str(dim) for dim in shape) + "]"

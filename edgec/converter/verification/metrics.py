@@ -1,0 +1,179 @@
+"""How far one array is from another, accumulated over samples.
+
+Definitions, with ``r`` the reference and ``d`` the difference: relative L2 is ``||d|| / ||r||``, SQNR is
+``10 log10(sum r^2 / sum d^2)`` over all samples, the maximal relative error is taken over elements of at least a
+millionth of the reference's largest.  Elements that are not finite take no part in the sums; they must be the same.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgec.ir.types import Array
+
+SMALL = 1 << 20
+"""Arrays up to this many elements are compared in float64, larger ones in float32 with float64 sums."""
+
+
+@dataclass
+class Difference:
+    """What is known about one output after any number of samples.
+
+    Attributes:
+        samples: how many pairs were compared.
+        relative_l2: worst over the samples whose reference is not all zeros.
+        zero_error: largest absolute error over the samples whose reference is all zeros.
+        equal: elements that are bit for bit the same number (NaN equals NaN), of ``elements``.
+        infinities: elements where one side is infinite or NaN and the other is something else.
+        argmax_equal: positions of ``argmax_total`` whose largest class is the same one.
+        channel_error, channel_reference: squared sums per channel, along :func:`class_axis`.
+        finite: whether any element of the reference is a finite number.
+        shapes: (reference, artifact) of the first pair whose shapes differ.
+    """
+
+    samples: int = 0
+    elements: int = 0
+    equal: int = 0
+    infinities: int = 0
+    max_abs: float = 0.0
+    max_rel: float = 0.0
+    relative_l2: float = 0.0
+    zero_error: float = 0.0
+    error_energy: float = 0.0
+    reference_energy: float = 0.0
+    argmax_equal: int = 0
+    argmax_total: int = 0
+    channel_error: Array | None = None
+    channel_reference: Array | None = None
+    shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    finite: bool = False
+
+    def add(self, reference: Array, actual: Array) -> None:
+        """Compare one pair; shapes may be anything, and a pair of different shapes only counts as such."""
+        self.samples += 1
+        if reference.shape != actual.shape:
+            self.shapes = self.shapes or (reference.shape, actual.shape)
+            return
+        self.elements += reference.size
+        if not reference.size:
+            return
+        if reference.dtype == object or actual.dtype == object:
+            self.equal += int(np.count_nonzero(reference == actual))
+            return
+        r, a = _wide(reference), _wide(actual)
+        same = (r == a) | ((r != r) & (a != a))
+        self.equal += int(np.count_nonzero(same))
+        self.finite = self.finite or bool(np.isfinite(r).any())
+        usable = np.isfinite(r) & np.isfinite(a)
+        if not usable.all():
+            self.infinities += int(np.count_nonzero(~usable & ~same))
+            r, a = np.where(usable, r, 0), np.where(usable, a, 0)
+        self._sums(r, a)
+        axis = class_axis(reference.ndim)
+        if axis is not None and reference.shape[axis] > 1 and reference.dtype.kind == "f":
+            agree = np.argmax(r, axis) == np.argmax(a, axis)
+            self.argmax_equal += int(np.count_nonzero(agree))
+            self.argmax_total += agree.size
+
+    def _sums(self, r: Array, a: Array) -> None:
+        d = np.abs(a - r)
+        size = np.abs(r)
+        largest = float(size.max())
+        self.max_abs = max(self.max_abs, float(d.max()))
+        if largest:
+            relevant = size >= 1e-6 * largest
+            self.max_rel = max(self.max_rel, float(np.max(np.divide(d, size, out=np.zeros_like(d), where=relevant))))
+        axis = class_axis(r.ndim)
+        others = tuple(i for i in range(r.ndim) if i != axis)
+        # energies are summed relative to the largest element, so that tiny and huge values neither vanish nor overflow
+        scale = largest or 1.0
+        errors = np.sum(np.square(d / scale), axis=others, dtype=np.float64) * scale**2
+        references = np.sum(np.square(size / scale), axis=others, dtype=np.float64) * scale**2
+        error, reference = float(np.sum(errors)), float(np.sum(references))
+        self.error_energy += error
+        self.reference_energy += reference
+        if reference:
+            self.relative_l2 = max(self.relative_l2, math.sqrt(error / reference))
+        else:
+            self.zero_error = max(self.zero_error, float(d.max()))
+        if axis is not None:
+            self._add_channels(np.asarray(errors), np.asarray(references))
+
+    def _add_channels(self, errors: Array, references: Array) -> None:
+        if self.channel_error is None or self.channel_reference is None:
+            self.channel_error, self.channel_reference = errors, references
+        elif self.channel_error.shape == errors.shape:
+            self.channel_error = np.add(self.channel_error, errors)
+            self.channel_reference = np.add(self.channel_reference, references)
+
+    @property
+    def equal_fraction(self) -> float:
+        """Share of elements that are exactly the same."""
+        return self.equal / self.elements if self.elements else 1.0
+
+    @property
+    def sqnr_db(self) -> float:
+        """Signal to noise over all samples, decibels; infinite when nothing differs."""
+        if not self.error_energy:
+            return math.inf
+        if not self.reference_energy:
+            return -math.inf
+        return 10 * math.log10(self.reference_energy / self.error_energy)
+
+    @property
+    def argmax_agreement(self) -> float | None:
+        """Share of positions with the same largest class, or None where there are no classes."""
+        return self.argmax_equal / self.argmax_total if self.argmax_total else None
+
+    @property
+    def worst_channel(self) -> tuple[int, float] | None:
+        """Index and relative L2 of the channel that is furthest off, or None without channels or errors."""
+        if self.channel_error is None or self.channel_reference is None or not self.error_energy:
+            return None
+        floor = self.reference_energy * 1e-12 / max(self.channel_reference.size, 1)
+        ratio = np.sqrt(self.channel_error / np.maximum(self.channel_reference, floor or 1e-300))
+        index = int(np.argmax(ratio))
+        return index, float(ratio[index])
+
+
+def class_axis(rank: int) -> int | None:
+    """The axis that holds classes or channels in ONNX's conventions: 1 for images, the last for matrices."""
+    if rank < 2:
+        return None
+    return 1 if rank >= 4 else rank - 1
+
+
+def _wide(array: Array) -> Array:
+    """The array as real numbers wide enough to subtract."""
+    if array.dtype.kind == "c":
+        array = array.view(array.real.dtype)
+    wide: Array
+    if array.dtype.kind in "iub" or array.dtype == np.float64 or array.size <= SMALL:
+        wide = array.astype(np.float64)
+    else:
+        wide = array.astype(np.float32)
+    return wide
+
+
+def short(number: float | None) -> float | None:
+    """A number as reports hold it: three significant digits, None where it is infinite or undefined.
+
+    Few digits keep manifests equal between machines whose last bits differ.
+    """
+    if number is None or not math.isfinite(number):
+        return None
+    return float(f"{number:.3g}")
+
+
+def same(first: Any, second: Any) -> bool:
+    """Whether two arrays are the same bytes (NaN included)."""
+    a, b = np.asarray(first), np.asarray(second)
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if a.dtype == object:
+        return bool(np.all(a == b))
+    return np.ascontiguousarray(a).tobytes() == np.ascontiguousarray(b).tobytes()

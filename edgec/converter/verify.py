@@ -1,0 +1,335 @@
+"""Verification: the artifact against ONNX Runtime on the original file.
+
+An artifact is verified when it loads, has the model's interface, runs, and every output that the inputs can change is
+as close to the reference as its precision allows: float32 relative L2 <= max(1e-4, 3 x floor), float16 1e-2, int8
+SQNR >= 15 dB, integers equal.  The floor is ONNX Runtime with all graph optimisations against none on the same inputs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgec.converter.verification import judgement
+from edgec.converter.verification.data import Feeds, load_samples
+from edgec.converter.verification.inputs import ATTEMPTS, Generator
+from edgec.converter.verification.metrics import Difference
+from edgec.converter.verification.reference import Host, InProcess, Reference, ReferenceModel, collect, refused
+from edgec.converter.verification.report import FAILED, PASSED, InputReport, VerificationReport
+from edgec.errors import EdgecError, UsageError, VerificationError
+from edgec.ir.graph import Model, Value
+from edgec.ir.types import Array, DataType
+from edgec.runtime.session import Session, TensorSpec
+from edgec.targets.base import SessionSpec
+
+if TYPE_CHECKING:
+    from edgec.converter.importers.onnx import ImportedModel
+
+SAMPLES = 3
+"""Random samples that are compared."""
+
+MORE_SAMPLES = 5
+"""Random samples that are added while an output stays the same."""
+
+DATA_SAMPLES = 256
+"""Most samples of the user's data that are compared."""
+
+TIMEOUT_S = 600.0
+"""Longest time that loading, or one run, may take, seconds."""
+
+
+def verify(
+    source: str | Path,
+    artifact: str | Path,
+    spec: SessionSpec,
+    *,
+    imported: ImportedModel,
+    data: str | Path | None = None,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    seed: int = 0,
+    samples: int | None = None,
+    isolate: bool = True,
+    layouts: Mapping[str, Sequence[int]] | None = None,
+    precision: str | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> VerificationReport:
+    """Compare an artifact with the model that it was made from.
+
+    Args:
+        source: the original ONNX file.
+        artifact, spec: the file to open, and how.
+        imported: the canonical model (for the interface and the domains of random inputs) and the overridden shapes.
+        data: inputs to use, see :func:`edgec.converter.verification.data.load_samples`; seeded random by default.
+        ranges: input name to (low, high) of the random inputs.
+        samples: how many inputs; :data:`SAMPLES` random ones by default, all of the data up to :data:`DATA_SAMPLES`.
+        isolate: run the reference and the artifact in a worker process.
+        layouts: input or output name to the permutation that the artifact applied to it.
+        precision: ``float32``, ``float16`` or ``int8``; by default what the model's own types imply.
+
+    Raises:
+        VerificationError: EDG302 and EDG303 when the artifact does not load or run; EDG301, EDG304 and EDG305 with the
+            report in ``details["verification"]``.
+        ModelError: EDG113 when ONNX Runtime cannot run the original.
+        UsageError: EDG002, EDG005, EDG006 for data and ranges that do not fit.
+    """
+    model, path = imported.model, Path(source)
+    inputs = [_input_spec(value) for value in model.graph.inputs]
+    given = None if data is None else _load(data, inputs, samples)
+    generator = Generator(inputs, model, ranges or {}, seed)
+    depends = judgement.dependent_outputs(model.graph)
+    with _host(isolate, timeout_s) as host:
+        reference_model = ReferenceModel(host, path, _static_overrides(imported))
+        if given is not None:
+            reference = _run_given(reference_model, path, given)
+        else:
+            wanted = 1 if not inputs else SAMPLES if samples is None else max(samples, 1)
+            more = MORE_SAMPLES if samples is None and inputs else 0
+            generator, reference = _run_random(
+                reference_model, path, generator, inputs, model, ranges or {}, seed, wanted, more, depends
+            )
+        reference_model.floors(reference)
+        report = VerificationReport(
+            precision or judgement.precision_of(model.graph),
+            len(reference.feeds),
+            None if given is not None else seed,
+            {"runtime": "onnxruntime", "version": _version("onnxruntime")},
+            notes=list(reference.notes),
+        )
+        for item in inputs:
+            values = "data" if given is not None else generator.describe(item.name)
+            report.inputs.append(InputReport(item.name, str(item.dtype), reference.feeds[0][item.name].shape, values))
+        _compare(host, Path(artifact), spec, model, reference, layouts or {}, depends, report)
+    report.raise_for_failure()
+    return report
+
+
+def verify_folder(
+    folder: str | Path,
+    *,
+    against: str | Path,
+    data: str | Path | None = None,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    seed: int = 0,
+    samples: int | None = None,
+    isolate: bool = True,
+) -> VerificationReport:
+    """Repeat the verification of a finished conversion, from its ``manifest.json``.
+
+    Args:
+        folder: the output folder of a conversion.
+        against: the original ONNX file.
+
+    Raises:
+        VerificationError: EDG306 when there is no manifest or the artifact is not the one it describes; otherwise see
+            :func:`verify`.
+    """
+    from edgec.converter.importers.onnx import import_model
+    from edgec.converter.manifest import sha256
+    from edgec.ir.passes.base import parse_pipeline
+    from edgec.targets import registry
+
+    root = Path(folder)
+    try:
+        manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
+        artifact = root / Path(manifest["artifact"]["path"]).name
+        target, expected = registry.load(manifest["target"]), manifest["artifact"]["sha256"]
+        options, source, layouts = manifest["options"], manifest["source"]["sha256"], manifest["layouts"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VerificationError(
+            "EDG306",
+            f"'{root}' holds no readable manifest.json",
+            why=str(error),
+            help="give the folder of edgec convert",
+        ) from error
+    if not artifact.is_file() or sha256(artifact) != expected:
+        problem = "is not there" if not artifact.is_file() else "has changed since it was written"
+        raise VerificationError("EDG306", f"the artifact '{artifact.name}' {problem}", where=f"folder '{root}'")
+    imported = import_model(against, input_shapes=options.get("input_shapes") or None)
+    for item in parse_pipeline("fold-constants"):
+        item.apply(imported.model)
+    notes = []
+    if sha256(Path(against)) != source:
+        notes.append(f"'{Path(against).name}' is not the file that the artifact was made from")
+    try:
+        report = verify(
+            against,
+            artifact,
+            target.session(artifact),
+            imported=imported,
+            data=data,
+            ranges=ranges,
+            seed=seed,
+            samples=samples,
+            isolate=isolate,
+            layouts=layouts,
+        )
+    except EdgecError as error:
+        found = error.details.get("verification")
+        if isinstance(found, dict):
+            found["notes"] = notes + found["notes"]
+        raise
+    report.notes[:0] = notes
+    return report
+
+
+# the reference
+
+
+@contextmanager
+def _host(isolate: bool, timeout_s: float) -> Iterator[Host]:
+    if not isolate:
+        yield InProcess()
+        return
+    from edgec.runtime.isolation import Worker
+
+    with Worker(timeout_s=timeout_s, memory_limit=_physical_memory()) as worker:
+        yield worker
+
+
+def _physical_memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+
+
+def _static_overrides(imported: ImportedModel) -> dict[str, list[int]]:
+    return {
+        name: [dim for dim in shape if isinstance(dim, int)]
+        for name, shape in imported.overrides.items()
+        if all(isinstance(dim, int) for dim in shape)
+    }
+
+
+def _input_spec(value: Value) -> TensorSpec:
+    dtype = np.dtype(object) if value.dtype is DataType.STRING else value.dtype.numpy
+    return TensorSpec(value.name, dtype, value.shape or ())
+
+
+def _load(data: str | Path, inputs: list[TensorSpec], samples: int | None) -> list[Feeds]:
+    limit = DATA_SAMPLES if samples is None else max(samples, 1)
+    given: list[Feeds] = []
+    for feeds in load_samples(data, inputs):
+        given.append(feeds)
+        if len(given) == limit:
+            break
+    if not given:
+        raise UsageError("EDG005", f"'{data}' holds no samples")
+    return given
+
+
+def _run_given(model: ReferenceModel, path: Path, given: list[Feeds]) -> Reference:
+    try:
+        reference = collect(model, given.__getitem__, len(given), 0, set())
+    except VerificationError as error:
+        raise refused(path, error) from error
+    if len(given) == 1:
+        reference.notes.append("one sample: whether the outputs depend on the inputs was not tried")
+    return reference
+
+
+def _run_random(
+    reference_model: ReferenceModel,
+    path: Path,
+    generator: Generator,
+    inputs: list[TensorSpec],
+    model: Model,
+    ranges: Mapping[str, tuple[float, float]],
+    seed: int,
+    wanted: int,
+    more: int,
+    depends: set[str],
+) -> tuple[Generator, Reference]:
+    """Random samples; where the reference refuses them, others are tried before the model is given up."""
+    first: VerificationError | None = None
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            generator = Generator(inputs, model, ranges, seed, attempt)
+        try:
+            return generator, collect(reference_model, generator.draw, wanted, more, depends)
+        except VerificationError as error:
+            first = first or error
+            if error.details.get("signal") or "timeout_s" in error.details:
+                break
+    assert first is not None
+    problem = refused(path, first)
+    problem.help = "give real inputs with --data, or ranges with --range NAME:low,high"
+    raise problem from first
+
+
+# the artifact
+
+
+def _compare(
+    host: Host,
+    artifact: Path,
+    spec: SessionSpec,
+    model: Model,
+    reference: Reference,
+    layouts: Mapping[str, Sequence[int]],
+    depends: set[str],
+    report: VerificationReport,
+) -> None:
+    session = host.open(spec.factory, artifact, dict(spec.options))
+    report.interface = judgement.interface_problems(model.graph, session, layouts)
+    report.levels["artifact-structure"] = FAILED if report.interface else PASSED
+    if report.interface:
+        return
+    differences = {name: Difference() for name in model.graph.output_names}
+    for feeds, expected in zip(reference.feeds, reference.outputs):
+        for name, array in _run(session, feeds, layouts).items():
+            if name in differences:
+                differences[name].add(expected[name], array)
+    session.close()
+    for name in model.graph.output_names:
+        report.outputs.append(
+            judgement.judge(
+                name,
+                model.graph,
+                reference.outputs[0][name],
+                differences[name],
+                reference.floors.get(name),
+                report.precision,
+                depends=name in depends,
+                constant=name in reference.constant,
+            )
+        )
+    report.levels["artifact-numerics"] = PASSED if report.passed else FAILED
+
+
+def _run(session: Session, feeds: Feeds, layouts: Mapping[str, Sequence[int]]) -> dict[str, Array]:
+    """Run an artifact with inputs and outputs in the model's own layout."""
+    given = {spec.name: _permuted(feeds[spec.name], layouts.get(spec.name)) for spec in session.inputs}
+    results = session.run(given)
+    restored = {}
+    for name, array in results.items():
+        permutation = layouts.get(name)
+        inverse = None if permutation is None or array.ndim != len(permutation) else np.argsort(permutation)
+        restored[name] = _permuted(array, None if inverse is None else [int(axis) for axis in inverse])
+    return restored
+
+
+def _permuted(array: Array, permutation: Sequence[int] | None) -> Array:
+    return array if permutation is None else np.ascontiguousarray(np.transpose(array, tuple(permutation)))
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def render(report: VerificationReport) -> Any:
+    """The report as a table for a terminal."""
+    from edgec.converter.verification.render import render as table
+
+    return table(report.to_json())
