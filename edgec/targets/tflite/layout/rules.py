@@ -175,6 +175,8 @@ class DropsAxes(LayoutRule):
             return None
         dropped = self.dropped(node)
         inputs = (permutation, *as_onnx(node).inputs[1:])
+        if dropped is None and any(len(natural) != len(permutation) for natural in current.outputs):
+            return None
         if dropped is None:
             return Choice(inputs, tuple(permutation for _ in node.outputs))
         kept = [axis for axis in range(len(permutation)) if axis not in dropped]
