@@ -195,7 +195,10 @@ def evaluate(node: Node) -> list[Tensor]:
         arrays = function(node, operands) if function else _by_runtime(node, operands)
     except (ValueError, IndexError, TypeError, OverflowError, MemoryError) as error:
         raise ModelError(
-            "EDG111", f"'{node.name}' ({node.op}) cannot be computed from its constants", f"node '{node.name}'", str(error)
+            "EDG111",
+            f"'{node.name}' ({node.op}) cannot be computed from its constants",
+            f"node '{node.name}'",
+            str(error),
         ) from error
     tensors = []
     for value, array in zip(node.outputs, arrays):

@@ -98,9 +98,9 @@ def infer_body_inputs(node: Node) -> None:
                 value.dtype, value.shape = dtype, ()
         inputs = inputs[2:]
     operands = node.inputs[2:] if node.op == "Loop" else node.inputs
-    for inner, value in zip(inputs, operands):
-        if value is not None and inner.dtype is DataType.UNDEFINED and inner.type_proto is None:
-            inner.dtype, inner.type_proto = value.dtype, value.type_proto
+    for inner, operand in zip(inputs, operands):
+        if operand is not None and inner.dtype is DataType.UNDEFINED and inner.type_proto is None:
+            inner.dtype, inner.type_proto = operand.dtype, operand.type_proto
 
 
 def _infer_simple(node: Node) -> bool:

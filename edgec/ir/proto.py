@@ -18,6 +18,10 @@ from edgec.ir.graph import Attribute, Graph, Model, Node, Tensor, Value
 from edgec.ir.types import Array, DataType, Dim
 
 LoadTensor = Callable[[TensorProto], Tensor]
+StoreTensor = Callable[[str, Tensor], None]
+
+NAMELESS = frozenset({"", "?", "-1", "None"})
+"""Names that exporters give to dimensions without a name; they do not stand for one and the same extent."""
 
 MAX_NESTING = 16
 """Deepest nesting of control-flow bodies that is read."""
@@ -73,7 +77,7 @@ def tensor_from_proto(proto: TensorProto) -> Tensor:
     if any(dim < 0 for dim in shape) or dtype is DataType.UNDEFINED:
         raise ModelError("EDG109", f"malformed shape {list(shape)} or type", where=where)
     if dtype is DataType.STRING:
-        strings = np.array([item.decode("utf-8", "replace") for item in proto.string_data], dtype=object)
+        strings = np.array([item.decode("utf-8", "surrogateescape") for item in proto.string_data], dtype=object)
         if strings.size != int(np.prod(shape, dtype=np.int64)):
             raise ModelError("EDG109", "string data does not fill the shape", where=where)
         return Tensor(dtype, shape, lambda: strings.reshape(shape))
@@ -93,7 +97,12 @@ def tensor_to_proto(tensor: Tensor, name: str = "") -> TensorProto:
     """The message with the elements copied in."""
     array = tensor.numpy()
     if tensor.dtype is DataType.STRING:
-        return onnx.helper.make_tensor(name, TensorProto.STRING, tensor.shape, [str(s).encode() for s in array.ravel()])
+        return TensorProto(
+            name=name,
+            dims=tensor.shape,
+            data_type=TensorProto.STRING,
+            string_data=[str(item).encode("utf-8", "surrogateescape") for item in array.ravel()],
+        )
     return onnx.numpy_helper.from_array(np.ascontiguousarray(array).reshape(tensor.shape), name)
 
 
@@ -102,9 +111,10 @@ def tensor_to_proto(tensor: Tensor, name: str = "") -> TensorProto:
 
 def type_of(value: Value) -> TypeProto:
     """The ONNX type of a value (element type and as much of the shape as is known)."""
-    if value.type_proto is not None:
-        return value.type_proto
     proto = TypeProto()
+    if value.type_proto is not None:
+        proto.CopyFrom(value.type_proto)
+        return proto
     if value.dtype is DataType.UNDEFINED:  # nothing, rather than a type that is none
         return proto
     proto.tensor_type.elem_type = int(value.dtype)
@@ -135,7 +145,7 @@ def set_type(value: Value, proto: TypeProto) -> None:
         if entry.HasField("dim_value") and entry.dim_value >= 0:
             fresh.append(int(entry.dim_value))
         else:
-            fresh.append(entry.dim_param or None)
+            fresh.append(None if entry.dim_param in NAMELESS else entry.dim_param)
     old = value.shape
     if old is not None and len(old) == len(fresh):
         fresh = [f if isinstance(f, int) else (o if isinstance(o, int) else (f or o)) for f, o in zip(fresh, old)]
@@ -343,16 +353,15 @@ def _attribute_to_proto(key: str, attribute: Attribute, names: Mapping[Value, st
 
 
 def output_names(graph: Graph, outer: Mapping[Value, str] | None = None) -> tuple[dict[Value, str], list[NodeProto]]:
-    """Names of values for writing, such that outputs carry their fixed names, and the Identity nodes that this needs."""
+    """Names of values for writing, such that outputs carry their fixed names, and the Identity nodes this needs."""
     names: dict[Value, str] = dict(outer or {})
     taken = {value.name for value in graph.inputs} | set(graph.output_names)
     identities: list[NodeProto] = []
     inputs = set(graph.inputs)
     for name, value in zip(graph.output_names, graph.outputs):
         local = value.producer is not None and value.producer.graph is graph
-        if value.name == name and (local or value.const is not None or value in inputs):
-            names[value] = name
-        elif local and value not in names:
+        own = value.name == name and (local or value.const is not None or value in inputs)
+        if own or (local and value not in names):
             names[value] = name
         else:
             identities.append(
@@ -362,9 +371,14 @@ def output_names(graph: Graph, outer: Mapping[Value, str] | None = None) -> tupl
         for value in node.outputs:
             if value not in names and value.name in taken:
                 names[value] = graph.unique(f"{value.name}_inner")
-    for value in graph.constants():
-        if value not in names and value.name in taken:
-            names[value] = graph.unique(f"{value.name}_inner")
+    if outer is None:  # constants of all bodies are stored here, and bodies beside each other may share names
+        owners: dict[str, Value] = {}
+        for node in all_nodes(graph):
+            for value in node.outputs:
+                owners.setdefault(value.name, value)
+        for value in own_constants(graph):
+            if value not in names and (value.name in taken or owners.setdefault(value.name, value) is not value):
+                names[value] = graph.unique(f"{value.name}_inner")
     # an identity written before its operand was renamed must follow the new name
     for proto, (name, value) in zip(
         identities, [(n, v) for n, v in zip(graph.output_names, graph.outputs) if names.get(v) != n]
@@ -375,13 +389,17 @@ def output_names(graph: Graph, outer: Mapping[Value, str] | None = None) -> tupl
 
 
 def graph_to_proto(
-    graph: Graph, outer: Mapping[Value, str] | None = None, *, initializers: bool = True, value_info: bool = False
+    graph: Graph,
+    outer: Mapping[Value, str] | None = None,
+    *,
+    initializers: bool | StoreTensor = True,
+    value_info: bool = False,
 ) -> GraphProto:
     """The message of a graph.
 
     Args:
         outer: names of values of enclosing graphs.
-        initializers: copy the constants in; without it the caller writes them.
+        initializers: copy the constants in; a function receives those of the outermost graph instead, to store them.
         value_info: also write the types of intermediate values.
     """
     names, identities = output_names(graph, outer)
@@ -390,10 +408,13 @@ def graph_to_proto(
         proto.input.add(name=value.name, type=type_of(value))
     for name, value in zip(graph.output_names, graph.outputs):
         proto.output.add(name=name, type=type_of(value))
-    if initializers:
-        for value in own_constants(graph, outer):
-            assert value.const is not None
-            proto.initializer.append(tensor_to_proto(value.const, names.get(value, value.name)))
+    for value in own_constants(graph, outer) if initializers else ():
+        assert value.const is not None
+        name = names.get(value, value.name)
+        if callable(initializers):
+            initializers(name, value.const)
+        else:
+            proto.initializer.append(tensor_to_proto(value.const, name))
     seen: dict[str, int] = {}
     for node in graph.nodes:
         written = node_to_proto(node, names)
@@ -433,7 +454,9 @@ def own_constants(graph: Graph, outer: Mapping[Value, str] | None = None) -> Ite
     yield from seen
 
 
-def model_to_proto(model: Model, *, initializers: bool = True, value_info: bool = False) -> ModelProto:
+def model_to_proto(
+    model: Model, *, initializers: bool | StoreTensor = True, value_info: bool = False
+) -> ModelProto:
     """The message of a model."""
     proto = ModelProto(ir_version=model.ir_version, producer_name="edgec", doc_string=model.doc)
     proto.opset_import.add(domain="", version=model.opset)

@@ -71,7 +71,8 @@ class DataType(enum.IntEnum):
         }
         if self not in names:
             raise TypeError(f"{self.name} has no NumPy dtype")
-        return np.dtype(getattr(ml_dtypes, names[self]))
+        found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, names[self]))
+        return found
 
     @property
     def bits(self) -> int:
@@ -104,9 +105,9 @@ class DataType(enum.IntEnum):
             if known == wanted:
                 return element
         for element in DataType:
-            if element not in _NUMPY and element not in (DataType.UNDEFINED, DataType.STRING):
-                if element.numpy == wanted:
-                    return element
+            lacking = element not in _NUMPY and element not in (DataType.UNDEFINED, DataType.STRING)
+            if lacking and element.numpy == wanted:
+                return element
         if wanted.kind in "OUS":
             return DataType.STRING
         raise TypeError(f"no ONNX element type for {wanted}")

@@ -8,6 +8,9 @@ from edgec.errors import ModelError, UnsupportedError, UsageError
 from edgec.ir.graph import Graph, Model, Value
 from edgec.ir.types import Dim, Shape
 
+BATCH_NAMES = frozenset("n b bs batch batchsize batch_size batch-size batch_dim".split())
+"""Names that stand for the batch wherever they occur."""
+
 
 def bind_shapes(
     model: Model,
@@ -55,48 +58,51 @@ def bind_shapes(
                     raise UsageError("EDG001", both, where=f"input '{name}'")
             elif isinstance(old, int) and old != new:
                 placeholder = True
+    lengths: dict[str, Shape] = {}
     if batch is not None:
-        _bind_batch(graph, batch, wanted, symbols, notes)
+        lengths = _bind_batch(graph, batch, wanted, symbols, notes)
     if placeholder:
         for value in _values(graph):
             value.shape = None
-        notes.append("an --input-shape replaces a declared extent: the shapes declared inside the model were dropped")
+        notes.append("--input-shape replaces a declared extent: the shapes declared inside the model were dropped")
     for value in graph.inputs:
         before = value.shape
-        if value.name in wanted:
-            value.shape = wanted[value.name]
-        elif value.shape is not None:
-            value.shape = tuple(symbols.get(dim, dim) if isinstance(dim, str) else dim for dim in value.shape)
+        value.shape = wanted.get(value.name) or lengths.get(value.name, before)
+        value.shape = _substitute(value.shape, symbols)
         if value.shape != before and value.shape is not None:
             overrides[value.name] = value.shape
             notes.append(f"input '{value.name}': {_show(before)} became {_show(value.shape)}")
     if symbols:
         for value in _values(graph):
-            if value.shape is not None:
-                value.shape = tuple(symbols.get(dim, dim) if isinstance(dim, str) else dim for dim in value.shape)
+            value.shape = _substitute(value.shape, symbols)
+
+
+def _substitute(shape: Shape | None, symbols: Mapping[str, int]) -> Shape | None:
+    return None if shape is None else tuple(symbols.get(d, d) if isinstance(d, str) else d for d in shape)
 
 
 def _bind_batch(
-    graph: Graph, batch: int, wanted: dict[str, tuple[int, ...]], symbols: dict[str, int], notes: list[str]
-) -> None:
+    graph: Graph, batch: int, wanted: Mapping[str, object], symbols: dict[str, int], notes: list[str]
+) -> dict[str, Shape]:
+    """Give symbols that stand for the batch an extent; returns the shapes of inputs whose first extent has no name."""
     if batch < 1:
         raise UsageError("EDG001", f"--batch takes a positive number, got {batch}")
+    lengths: dict[str, Shape] = {}
     found = False
     for value in graph.inputs:
-        if value.shape is None or not value.shape or value.name in wanted:
+        if not value.shape or value.name in wanted:
             continue
-        first = value.shape[0]
-        if isinstance(first, str):
-            found = True
-            if symbols.setdefault(first, batch) != batch:
-                notes.append(f"--batch does not apply to '{value.name}': '{first}' is {symbols[first]} already")
-        elif first is None:
-            found = True
-            rest: Shape = (batch, *value.shape[1:])
-            value.shape = rest
-            notes.append(f"--batch: the first extent of '{value.name}' became {batch}")
+        for position, dim in enumerate(value.shape):
+            if isinstance(dim, str) and (position == 0 or dim.lower() in BATCH_NAMES):
+                found = True
+                if symbols.setdefault(dim, batch) != batch:
+                    notes.append(f"--batch does not apply to '{value.name}': '{dim}' is {symbols[dim]} already")
+            elif dim is None and position == 0:
+                found = True
+                lengths[value.name] = (batch, *value.shape[1:])
     if not found:
         notes.append("--batch changed nothing: no input has an unknown first dimension")
+    return lengths
 
 
 def _values(graph: Graph) -> list[Value]:
@@ -105,6 +111,7 @@ def _values(graph: Graph) -> list[Value]:
     for node in graph.nodes:
         found.extend(node.outputs)
         for body in node.subgraphs:
+            found.extend(value for value in body.inputs if value.shape)
             found.extend(_values(body))
     return found
 
