@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ai_edge_litert import schema_py_generated as schema
 
-from edgec.targets.tflite.program import Op, Program
+from edgec.ir.graph import Tensor
+from edgec.targets.tflite.program import Op, Program, T
 
 FUSED = {
     "RELU": schema.ActivationFunctionType.RELU,
@@ -20,7 +21,44 @@ FUSES = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "SU
 def tidy(program: Program) -> None:
     """All rewrites, in order."""
     program.remove_dead()
+    _fuse_biases(program)
     _fuse_activations(program)
+
+
+def _fuse_biases(program: Program) -> None:
+    """A constant vector added to a FULLY_CONNECTED without bias becomes its bias."""
+    outputs = {id(tensor) for tensor in program.outputs}
+    removed: set[int] = set()
+    for op in program.ops:
+        if op.code != "ADD":
+            continue
+        for source, bias in (op.inputs, op.inputs[::-1]):
+            assert source is not None and bias is not None
+            producer = source.producer
+            if (
+                producer is None
+                or producer.code != "FULLY_CONNECTED"
+                or producer.inputs[2] is not None
+                or bias.const is None
+                or bias.shape[-1:] != source.shape[-1:]
+                or bias.size != source.shape[-1]
+                or len(source.users) != 1
+                or id(source) in outputs
+                or op.outputs[0].shape != source.shape
+            ):
+                continue
+            const = bias.const
+            vector = (source.shape[-1],)
+            producer.inputs[2] = T(bias.name, bias.dtype, vector, _reshaped(const, vector))
+            _take_over(producer, op)
+            removed.add(id(op))
+            break
+    program.ops = [op for op in program.ops if id(op) not in removed]
+    program.relink()
+
+
+def _reshaped(const: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return Tensor(const.dtype, shape, lambda: const.numpy().reshape(shape))
 
 
 def _fuse_activations(program: Program) -> None:

@@ -23,10 +23,10 @@ class TFLite(Target):
     @property
     def pipeline(self) -> str:  # type: ignore[override]
         """The default passes; operators without a row in the lowering table are expanded into their ONNX bodies."""
-        return (
-            "fold-constants,eliminate-identity,fuse-batchnorm,fuse-scale,fuse-gemm,"
-            f"expand-functions{{ops={'+'.join(expanded_operators())}}},eliminate-identity,eliminate-dead-code"
-        )
+        from edgec.ir.passes import DEFAULT
+
+        expand = f"expand-functions{{ops={'+'.join(expanded_operators())}}}"
+        return f"{DEFAULT},{expand},eliminate-identity,merge-reshapes,eliminate-dead-code"
 
     def refusals(self, model: Model, options: TargetOptions) -> list[Refusal]:
         """Every node that :meth:`lower` would refuse: the same walk, without writing."""

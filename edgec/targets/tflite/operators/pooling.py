@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgec.ir.graph import Node
+from edgec.ir.graph import Node, Value
 from edgec.ir.types import DataType
 from edgec.targets.tflite.builder import options
 from edgec.targets.tflite.layout import CHANNELS_LAST
@@ -55,6 +55,19 @@ def _pool(call: Call, code: str, x: T, padding: int, kernel: Sequence[int], stri
     return call.b.one(code, [x], x.dtype, (x.shape[0], *out, x.shape[3]), table)
 
 
+def never_negative(value: Value) -> bool:
+    """Whether the operator that makes a value cannot give a negative number."""
+    producer = value.producer
+    if producer is None or producer.domain:
+        return False
+    if producer.op == "Clip":
+        low = producer.input(1)
+        return low is not None and low.const is not None and float(low.numpy().reshape(-1)[0]) >= 0
+    if producer.op in ("MaxPool", "AveragePool", "Concat"):
+        return all(operand is not None and never_negative(operand) for operand in producer.inputs)
+    return producer.op in ("Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs", "Softplus", "Exp")
+
+
 @lowers("MaxPool", layout=CHANNELS_LAST)
 def max_pool(call: Call) -> T | list[T]:
     """MAX_POOL_2D; other padding than SAME is filled with the lowest value first; dilation through strided slices."""
@@ -71,7 +84,8 @@ def max_pool(call: Call) -> T | list[T]:
     if spatial == 1:
         x = lift(call, x)
         kernel, strides, dilations, extents, pads = [1, *kernel], [1, *strides], [1, *dilations], [1, *extents], [(0, 0), *pads]
-    lowest = float(np.finfo(np.float32).min)
+    # after a ReLU and the like nothing is below zero, and LiteRT pads with zeros fastest
+    lowest = 0.0 if never_negative(node.operand(0)) else float(np.finfo(np.float32).min)
     out = call.out_shape() if spatial > 1 else (call.out_shape()[0], 1, *call.out_shape()[1:])
     if spatial == 2 or spatial == 1:
         if all(d == 1 for d in dilations):
