@@ -1,12 +1,12 @@
-"""Train the digits classifier with NumPy alone and write ``digits.onnx`` and ``samples.npz`` beside this file.
+"""Train the digits classifier with NumPy alone and write ``digits.onnx`` and its samples beside this file.
 
     python -m pip install scikit-learn
     python examples/digits/train.py
 
 The data are scikit-learn's 1,797 handwritten digits of 8 x 8 pixels (UCI "Optical Recognition of Handwritten Digits").
-A fifth of them, drawn with a fixed seed and never trained on, become ``samples.npz``: ``x`` float32 [360, 1, 8, 8] with
-values 0 to 16, ``y`` int64 [360].  The graph looks like what PyTorch's exporter writes before any simplification:
-BatchNormalization behind every convolution, the input scaling inside the graph.
+A fifth of them, drawn with a fixed seed and never trained on, become ``samples.npz`` (360 samples of the input ``x``:
+float32 [360, 1, 1, 8, 8], values 0 to 16) and ``labels.npy`` (int64 [360]).  The graph looks like what PyTorch's
+exporter writes before any simplification: BatchNormalization behind every convolution, the scaling inside the graph.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def export(layers: list[Layer]) -> onnx.ModelProto:
 
 
 def main() -> None:
-    """Train, report test accuracy, write both files."""
+    """Train, report test accuracy, write the three files."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--output", type=Path, default=HERE)
@@ -177,7 +177,8 @@ def main() -> None:
     model = export(layers)
     options.output.mkdir(parents=True, exist_ok=True)
     onnx.save_model(model, options.output / "digits.onnx")
-    np.savez_compressed(options.output / "samples.npz", x=test_images.transpose(0, 3, 1, 2), y=test_labels)
+    np.savez_compressed(options.output / "samples.npz", x=test_images.transpose(0, 3, 1, 2)[:, None])
+    np.save(options.output / "labels.npy", test_labels)
 
 
 if __name__ == "__main__":

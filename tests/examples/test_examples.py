@@ -77,8 +77,9 @@ def test_the_committed_model_has_the_accuracy_that_its_readme_states() -> None:
     folder = ROOT / "examples/digits"
     session = onnxruntime.InferenceSession(folder / "digits.onnx", providers=["CPUExecutionProvider"])
     with np.load(folder / "samples.npz") as samples:
-        images, labels = samples["x"], samples["y"]
-    digits = np.array([session.run(None, {"x": image[None]})[0].argmax() for image in images])
+        images = samples["x"]
+    labels = np.load(folder / "labels.npy")
+    digits = np.array([session.run(None, {"x": image})[0].argmax() for image in images])
     accuracy = f"{(digits == labels).mean():.2%}".replace("%", " %")
     assert f"Both reach {accuracy}" in (folder / "README.md").read_text(encoding="utf-8")
 
