@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from edgec.ir.check import check_model
 from edgec.ir.graph import Model, Node
 from edgec.ir.inference import CANONICAL_OPSET
 from edgec.ir.passes.base import parse_pipeline
@@ -64,6 +65,7 @@ def apply(model: Model, pipeline: str) -> Model:
     """Run a pipeline in place."""
     for item in parse_pipeline(pipeline):
         item.apply(model)
+        check_model(model)
     return model
 
 

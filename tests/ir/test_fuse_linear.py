@@ -138,7 +138,9 @@ def convolutions(draw: st.DrawFn) -> tuple[Model, int]:
     operands = [x, constant(random.normal(size=shape), "w")]
     if draw(st.booleans()):
         operands.append(constant(random.normal(size=result), "b"))
-    conv = Node("ConvTranspose" if transposed else "Conv", operands, [Value("c")], {"group": groups}, name="c")
+    conv = Node(
+        "ConvTranspose" if transposed else "Conv", operands, [Value("c")], {"group": groups}, name="c", sources=["c"]
+    )
     graph.append(conv)
     statistics = [
         constant(random.normal(size=result), "scale"),
@@ -146,10 +148,10 @@ def convolutions(draw: st.DrawFn) -> tuple[Model, int]:
         constant(random.normal(size=result), "mean"),
         constant(random.uniform(0.1, 2, size=result), "variance"),
     ]
-    norm = Node("BatchNormalization", [conv.output, *statistics], [Value("n")], name="n")
+    norm = Node("BatchNormalization", [conv.output, *statistics], [Value("n")], name="n", sources=["n"])
     graph.append(norm)
     factor = constant(random.uniform(0.5, 2, size=(result, *(1,) * axes)), "factor")
-    graph.append(Node("Mul", [norm.output, factor], [Value("y")], name="m"))
+    graph.append(Node("Mul", [norm.output, factor], [Value("y")], name="m", sources=["m"]))
     last = graph._last
     assert last is not None
     graph.add_output("y", last.output)
@@ -174,9 +176,11 @@ def test_large_weights_are_scaled_when_they_are_read() -> None:
     x = Value("x", DataType.FLOAT, (1, 3))
     graph.inputs.append(x)
     weights = np.random.default_rng(0).normal(size=(3, columns)).astype(np.float32)
-    product = Node("MatMul", [x, graph.constant(weights, "w")], [Value("p")], name="p")
+    product = Node("MatMul", [x, graph.constant(weights, "w")], [Value("p")], name="p", sources=["p"])
     graph.append(product)
-    scaled = Node("Mul", [product.output, graph.constant(np.array(2.5, np.float32), "k")], [Value("y")], name="y")
+    scaled = Node(
+        "Mul", [product.output, graph.constant(np.array(2.5, np.float32), "k")], [Value("y")], name="y", sources=["y"]
+    )
     graph.append(scaled)
     graph.add_output("y", scaled.output)
     model = apply(Model(graph, CANONICAL_OPSET), f"fold-constants,{PIPELINE}")

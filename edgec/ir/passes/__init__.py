@@ -9,6 +9,15 @@ from edgec.ir.passes import (  # noqa: F401
     fuse_batchnorm,
     fuse_gemm,
     fuse_scale,
+    merge_reshapes,
     recognise_activations,
     recognise_layernorm,
+    simplify_transposes,
 )
+
+DEFAULT = (
+    "fold-constants,eliminate-identity,eliminate-common-subexpressions,fuse-batchnorm,fuse-gemm,fuse-scale,"
+    "recognise-activations,recognise-layernorm,merge-reshapes,simplify-transposes,eliminate-identity,"
+    "eliminate-dead-code"
+)
+"""What every target runs unless it says otherwise: the way to the canonical form."""
