@@ -5,6 +5,7 @@ from __future__ import annotations
 from ai_edge_litert import schema_py_generated as schema
 
 from edgec.ir.graph import Tensor
+from edgec.targets.tflite.absorb import absorb
 from edgec.targets.tflite.program import Op, Program, T
 
 FUSED = {
@@ -21,6 +22,7 @@ FUSES = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "SU
 def tidy(program: Program) -> None:
     """All rewrites, in order."""
     program.remove_dead()
+    absorb(program)
     _fuse_biases(program)
     _fuse_activations(program)
 

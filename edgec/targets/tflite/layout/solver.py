@@ -91,8 +91,9 @@ class _Solver:
 
     def candidates(self, node: Node) -> list[Choice]:
         rule = self.rules[node]
-        current = self.choice.get(node) or rule.default(node)
-        found: dict[Choice, None] = {current: None, rule.default(node): None}
+        default = rule.default(node)
+        current = self.choice.get(node) or default
+        found: dict[Choice, None] = {current: None, default: None} if node in self.choice else {}
         for position, value in enumerate(node.inputs):
             if value is None or value.const is not None:
                 continue
@@ -106,6 +107,7 @@ class _Solver:
                 option = rule.from_output(node, current, position, want)
                 if option is not None:
                     found.setdefault(option)
+        found.setdefault(default)  # last the first time, so that a node rather stays with what feeds it
         return list(found)
 
     def improve(self, node: Node) -> bool:
