@@ -54,6 +54,7 @@ FAMILIES = (
     "attention",
     "convolution",
     "elementwise",
+    "generators",
     "indexing",
     "matrix",
     "movement",
@@ -63,6 +64,7 @@ FAMILIES = (
     "recurrent",
     "reduction",
     "resize",
+    "scattering",
     "selection",
 )
 
