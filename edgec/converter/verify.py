@@ -19,7 +19,7 @@ import numpy as np
 from edgec.converter.verification import judgement
 from edgec.converter.verification.data import Feeds, load_samples
 from edgec.converter.verification.inputs import ATTEMPTS, Generator
-from edgec.converter.verification.metrics import Difference
+from edgec.converter.verification.metrics import Difference, same
 from edgec.converter.verification.reference import Host, InProcess, Reference, ReferenceModel, collect, refused
 from edgec.converter.verification.report import FAILED, PASSED, InputReport, VerificationReport
 from edgec.errors import EdgecError, UsageError, VerificationError
@@ -83,8 +83,9 @@ def verify(
     given = None if data is None else _load(data, inputs, samples)
     generator = Generator(inputs, model, ranges or {}, seed)
     depends = judgement.dependent_outputs(model.graph)
+    fixed: frozenset[str] = frozenset()
     with _host(isolate, timeout_s) as host:
-        reference_model = ReferenceModel(host, path, _static_overrides(imported))
+        reference_model = ReferenceModel(host, path, _static_overrides(imported), imported.opset)
         if given is not None:
             reference = _run_given(reference_model, path, given)
         else:
@@ -104,6 +105,11 @@ def verify(
         for item in inputs:
             values = "data" if given is not None else generator.describe(item.name)
             report.inputs.append(InputReport(item.name, str(item.dtype), reference.feeds[0][item.name].shape, values))
+        if given is None:
+            fixed = frozenset(name for name in generator.planned if _one_value(reference.feeds, name))
+        if fixed:  # a shape that the declared output shape dictates takes one value only
+            varying = [item.name for item in inputs if item.name not in fixed]
+            depends = judgement.dependent_outputs(model.graph, varying)
         _compare(host, Path(artifact), spec, model, reference, layouts or {}, depends, report)
     report.raise_for_failure()
     return report
@@ -222,6 +228,10 @@ def _load(data: str | Path, inputs: list[TensorSpec], samples: int | None) -> li
     if not given:
         raise UsageError("EDG005", f"'{data}' holds no samples")
     return given
+
+
+def _one_value(feeds: list[Feeds], name: str) -> bool:
+    return all(same(item[name], feeds[0][name]) for item in feeds[1:])
 
 
 def _run_given(model: ReferenceModel, path: Path, given: list[Feeds]) -> Reference:

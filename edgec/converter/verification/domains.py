@@ -108,7 +108,7 @@ def _fixed(domain: Domain, *keys: tuple[str, int]) -> None:
     demands(*keys)(lambda node, position: domain)
 
 
-_fixed(Domain(0.01, 8.0), ("Log", 0), ("Sqrt", 0))
+_fixed(Domain(0.01, 8.0), ("Log", 0), ("Sqrt", 0), ("ReduceLogSum", 0))
 _fixed(Domain(gap=0.1), ("Reciprocal", 0), ("Div", 1), ("Mod", 1))
 _fixed(Domain(-0.99, 0.99), ("Asin", 0), ("Acos", 0), ("Atanh", 0))
 _fixed(Domain(1.0, 20.0), ("Acosh", 0))
@@ -205,6 +205,11 @@ def _classes(node: Node, position: int) -> Domain:
     return Domain(0, (_extent(node.input(0), 1) or 1) - 1, values=ignored)
 
 
+@demands(("ArrayFeatureExtractor", 1))
+def _feature(node: Node, position: int) -> Domain:
+    return _index(_extent(node.input(0), -1), negative_too=False)
+
+
 @demands(("RoiAlign", 2))
 def _batch_index(node: Node, position: int) -> Domain:
     return _index(_extent(node.input(0), 0), negative_too=False)
@@ -283,7 +288,9 @@ _HANDS_ON: dict[str, tuple[int, ...] | None] = dict.fromkeys(
     ("Identity", "Cast", "Transpose", "Flatten", "DepthToSpace", "SpaceToDepth", "Dropout", "Reshape", "Squeeze"), (0,)
 )
 _HANDS_ON |= dict.fromkeys(("Unsqueeze", "Expand", "Tile", "Slice", "Split", "Gather", "GatherElements"), (0,))
-_HANDS_ON |= dict.fromkeys(("GatherND", "Pad", "ReduceMax", "ReduceMin", "MaxPool", "GlobalMaxPool"), (0,))
+_HANDS_ON |= dict.fromkeys(
+    ("GatherND", "Pad", "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "MaxPool", "GlobalMaxPool"), (0,)
+)
 _HANDS_ON |= {"Concat": None, "Where": (1, 2), "Max": None, "Min": None}
 
 

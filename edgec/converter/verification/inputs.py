@@ -37,6 +37,9 @@ class Generator:
         seed: of all samples.
         attempt: 0 at first; higher ones choose other extents for unknown dimensions and other numbers.
 
+    Attributes:
+        planned: names of the inputs that are drawn together with others or as a shape dictates.
+
     Raises:
         UsageError: EDG002 when a range names no input, EDG001 when it is empty.
     """
@@ -62,7 +65,7 @@ class Generator:
                 raise UsageError("EDG001", f"the range of '{name}' is empty: {low:g}..{high:g}")
         self._domains = find_domains(model.graph)
         self._plans = find_plans(model.graph)
-        self._planned = {source.name for call, _ in self._plans for source in call.free.values()}
+        self.planned = {source.name for call, _ in self._plans for source in call.free.values()}
 
     def describe(self, name: str) -> str:
         """The values that an input is drawn from, in words."""
@@ -71,7 +74,7 @@ class Generator:
             return f"{low:g}..{high:g} (given)"
         domain = self._domains.get(name, Domain())
         text = domain.describe()
-        if name in self._planned:
+        if name in self.planned:
             call = next(call for call, _ in self._plans if any(v.name == name for v in call.free.values()))
             return f"as {call.node.op} needs it"
         return f"{text} ({domain.why})" if domain.why else text

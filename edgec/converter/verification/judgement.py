@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -47,23 +47,36 @@ def precision_of(graph: Graph) -> str:
     return precision
 
 
-def dependent_outputs(graph: Graph) -> set[str]:
-    """Names of the outputs that some input can change."""
-    depends: set[Value] = set(graph.inputs)
+def dependent_outputs(graph: Graph, varying: Collection[str] | None = None) -> set[str]:
+    """Names of the outputs whose elements some input can change.
+
+    Args:
+        varying: names of the inputs that count; all by default.
+    """
+    depends = {value for value in graph.inputs if (varying is None or value.name in varying) and not _is_empty(value)}
 
     def sweep(inner: Graph) -> None:
         for node in inner.nodes:
-            if any(value in depends for value in node.inputs if value is not None):
-                for body in node.subgraphs:
-                    depends.update(body.inputs)
-            for body in node.subgraphs:
-                sweep(body)
             reached = any(value in depends for value in node.inputs if value is not None)
+            for body in node.subgraphs:
+                if reached:
+                    depends.update(body.inputs)
+                sweep(body)
+            if reached and node.op in _SHAPE_ONLY and not node.domain:
+                continue
             if reached or any(value in depends for body in node.subgraphs for value in body.outputs):
-                depends.update(node.outputs)
+                depends.update(value for value in node.outputs if not _is_empty(value))
 
     sweep(graph)
     return {name for name, value in zip(graph.output_names, graph.outputs) if value in depends}
+
+
+_SHAPE_ONLY = frozenset({"Shape", "Size", "EyeLike"})
+"""Operators that read nothing of their operand but its shape."""
+
+
+def _is_empty(value: Value) -> bool:
+    return value.is_static and 0 in value.dims
 
 
 def interface_problems(graph: Graph, session: Session, layouts: Mapping[str, Sequence[int]]) -> list[str]:
@@ -114,7 +127,7 @@ def judge(
         example: the reference of the first sample.
         difference: artifact against reference.
         floor: optimised against unoptimised reference.
-        depends: whether some input can change the output.
+        depends: whether some input that takes several values can change the output.
         constant: whether it was the same for all of several samples.
     """
     floats = example.dtype.kind in "fc" or example.dtype.name in ("bfloat16",)
@@ -132,14 +145,14 @@ def judge(
     status = PASSED
     if why:
         status = FAILED
+    elif not difference.elements:
+        status, why = CONSTANT, "empty, as in the reference"
     elif not depends:
-        status, why = CONSTANT, "depends on no input; compared by value"
+        status, why = CONSTANT, "no input can change it; compared by value"
     elif constant:
         status, why = UNVERIFIED, f"the same for all {difference.samples} inputs that were tried"
     elif floats and difference.elements and not difference.finite:
         status, why = UNVERIFIED, "the reference holds no finite number"
-    elif not difference.elements:
-        why = "empty, as in the reference"
     elif threshold is not None and precision == "int8":
         why = f"SQNR {difference.sqnr_db:.3g} dB >= {threshold:.3g} dB"
     elif threshold is not None:

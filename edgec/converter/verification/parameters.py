@@ -41,8 +41,16 @@ class Call:
 
     @property
     def result(self) -> tuple[int, ...] | None:
-        """The static extents of the first output."""
-        return self.node.output.dims if self.node.output.is_static else None
+        """The static extents of the first output, or of what is computed from it element by element."""
+        value = self.node.output
+        for _ in range(8):
+            if value.is_static:
+                return value.dims
+            following = next((node for node in value.users if _keeps_shape(node, value)), None)
+            if following is None:
+                return None
+            value = following.output
+        return None
 
     def length(self, position: int) -> int:
         """Number of elements of an operand; 1 where unknown."""
@@ -57,6 +65,17 @@ class Call:
     def has(self, position: int) -> bool:
         """Whether the operand is given."""
         return self.node.input(position) is not None
+
+
+_ELEMENTWISE = frozenset("Identity Cast Log Exp Sqrt Neg Abs Sin Cos Floor Ceil Round Sigmoid Relu".split())
+_ARITHMETIC = frozenset("Add Sub Mul Div Pow".split())
+
+
+def _keeps_shape(node: Node, value: Value) -> bool:
+    if node.op in _ELEMENTWISE:
+        return True
+    others = [item for item in node.inputs if item is not None and item is not value]
+    return node.op in _ARITHMETIC and all(item.is_static and math.prod(item.dims) == 1 for item in others)
 
 
 def _handles(*ops: str) -> Callable[[Handler], Handler]:

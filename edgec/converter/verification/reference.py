@@ -19,6 +19,9 @@ from edgec.ir.types import Array
 from edgec.runtime.session import Session
 
 FACTORY = "edgec.runtime.onnxruntime:open_session"
+UPGRADING_FACTORY = "edgec.runtime.upgraded:open_session"
+FIRST_OPSET = 7
+"""Models older than this are upgraded for ONNX Runtime where it has no kernels for them."""
 
 SLOW_S = 4.0
 """A sample that takes longer than this is not followed by more than one other."""
@@ -69,20 +72,32 @@ class ReferenceModel:
 
     Args:
         shapes: input name to the extents that were asked for instead of the declared ones.
+        opset: version of the default domain in the file.
+
+    Raises:
+        ModelError: EDG113 when ONNX Runtime does not load it.
     """
 
-    def __init__(self, host: Host, path: Path, shapes: Mapping[str, Sequence[int]]):
+    def __init__(self, host: Host, path: Path, shapes: Mapping[str, Sequence[int]], opset: int = FIRST_OPSET):
         self._host = host
         self._path = path
         self._shapes = {name: list(shape) for name, shape in shapes.items()}
+        self._factory = FACTORY
         self.optimised = False
-        self.session = self._open_any()
+        self.upgraded = False
+        try:
+            self.session = self._open_any()
+        except ModelError:
+            if opset >= FIRST_OPSET:
+                raise
+            self._factory, self.upgraded, self.optimised = UPGRADING_FACTORY, True, False
+            self.session = self._open_any()
 
     def _open(self, optimise: bool) -> Session:
         options: dict[str, Any] = {"optimise": optimise}
         if self._shapes:
             options["input_shapes"] = self._shapes
-        return self._host.open(FACTORY, self._path, options)
+        return self._host.open(self._factory, self._path, options)
 
     def _open_any(self) -> Session:
         try:
@@ -107,6 +122,10 @@ class ReferenceModel:
     def floors(self, reference: Reference) -> None:
         """Run the optimised model on the same inputs and note how far it is from the unoptimised one."""
         self.session.close()
+        if self.upgraded:
+            reference.notes.append(
+                "the reference was upgraded by onnx.version_converter: ONNX Runtime lacks kernels below opset 7"
+            )
         if self.optimised:
             reference.notes.append("ONNX Runtime runs the model only with optimisations, so there is no floor")
             return
