@@ -90,9 +90,7 @@ class Builder:
         self.program.add(Op(code, list(inputs), made, table, self.sources, custom))
         return made
 
-    def one(
-        self, code: str, inputs: Sequence[T | None], dtype: DataType, shape: Sequence[int], table: Any = None
-    ) -> T:
+    def one(self, code: str, inputs: Sequence[T | None], dtype: DataType, shape: Sequence[int], table: Any = None) -> T:
         """Append an operator with one result."""
         return self.emit(code, inputs, [(dtype, shape)], table)[0]
 
@@ -142,7 +140,11 @@ class Builder:
     def select(self, condition: T, a: T, b: T) -> T:
         """Elementwise choice with broadcasting."""
         return self.one(
-            "SELECT_V2", [condition, a, b], a.dtype, broadcast(condition.shape, a.shape, b.shape), options("SelectV2Options")
+            "SELECT_V2",
+            [condition, a, b],
+            a.dtype,
+            broadcast(condition.shape, a.shape, b.shape),
+            options("SelectV2Options"),
         )
 
     def cast(self, x: T, dtype: DataType) -> T:
@@ -193,9 +195,7 @@ class Builder:
             return parts[0]
         shape = list(parts[0].shape)
         shape[axis] = -1 if any(part.shape[axis] < 0 for part in parts) else sum(part.shape[axis] for part in parts)
-        return self.one(
-            "CONCATENATION", parts, parts[0].dtype, shape, options("ConcatenationOptions", axis=axis)
-        )
+        return self.one("CONCATENATION", parts, parts[0].dtype, shape, options("ConcatenationOptions", axis=axis))
 
     def pad(self, x: T, pads: Sequence[tuple[int, int]], value: float | None = None) -> T:
         """Constant padding, per axis before and after; ``value`` None means zero."""
@@ -214,21 +214,23 @@ class Builder:
             return x
         return self.one("SLICE", [x, self.ints(begin), self.ints(size)], x.dtype, size, options("SliceOptions"))
 
-    def strided_slice(self, x: T, begin: Sequence[int], end: Sequence[int], step: Sequence[int], shape: Sequence[int]) -> T:
+    def strided_slice(
+        self, x: T, begin: Sequence[int], end: Sequence[int], step: Sequence[int], shape: Sequence[int]
+    ) -> T:
         """A box with steps, positive or negative.  ``end`` of -1 with a negative step means "past the first"."""
         end_mask = 0
         for axis, (stop, stride) in enumerate(zip(end, step)):
             if stride < 0 and stop < 0:
                 end_mask |= 1 << axis
         table = options("StridedSliceOptions", endMask=end_mask)
-        return self.one(
-            "STRIDED_SLICE", [x, self.ints(begin), self.ints(end), self.ints(step)], x.dtype, shape, table
-        )
+        return self.one("STRIDED_SLICE", [x, self.ints(begin), self.ints(end), self.ints(step)], x.dtype, shape, table)
 
     def gather(self, x: T, indices: T, axis: int, batch_dims: int = 0) -> T:
         """Pick along an axis; the indices must not be negative."""
         shape = (*x.shape[:axis], *indices.shape[batch_dims:], *x.shape[axis + 1 :])
-        return self.one("GATHER", [x, indices], x.dtype, shape, options("GatherOptions", axis=axis, batchDims=batch_dims))
+        return self.one(
+            "GATHER", [x, indices], x.dtype, shape, options("GatherOptions", axis=axis, batchDims=batch_dims)
+        )
 
     def broadcast_to(self, x: T, shape: Sequence[int]) -> T:
         """Repeat along axes of extent 1."""

@@ -364,9 +364,7 @@ class Lowerer:
             self._accept(node, choice, made)
         except Refused as refused:
             del builder.program.ops[mark:]
-            self.refusals.append(
-                Refusal(node.name, node.op, node.sources, refused.rule, refused.reason, refused.help)
-            )
+            self.refusals.append(Refusal(node.name, node.op, node.sources, refused.rule, refused.reason, refused.help))
             for value, permutation in zip(node.outputs, choice.outputs):
                 self._stand_in(value, permutation)
 

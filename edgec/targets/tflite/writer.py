@@ -41,7 +41,7 @@ class _DataBuffer(schema.BufferT):  # type: ignore[misc]
         super().__init__()
         self._slots = slots
 
-    def Pack(self, builder: Any) -> Any:  # noqa: N802 (the schema's own method name)
+    def Pack(self, builder: Any) -> Any:
         schema.BufferStart(builder)
         builder.PrependUint32Slot(0, 0xFFFFFFFF, 0)
         self._slots.append(builder.Offset())
@@ -107,7 +107,7 @@ def _append(path: Path, tables: bytearray, data: list[Tensor], slots: list[int])
             array = np.ascontiguousarray(tensor.numpy())
             if array.nbytes != tensor.nbytes:
                 raise AssertionError(f"a constant of {tensor.nbytes} bytes came out as {array.nbytes}")
-            file.write(memoryview(array.reshape(-1).view(np.uint8)) if array.size else b"")
+            file.write(array.reshape(-1).view(np.uint8).data)
             position = start + tensor.nbytes
 
 

@@ -48,7 +48,7 @@ def through_reshape(before: Sequence[int], after: Sequence[int], permutation: Pe
     """The permutation of a reshaped value whose bytes are those of the value stored under ``permutation``.
 
     Both shapes are cut into the finest groups of axes with equal products.  As long as the stored order keeps every
-    group of ``before`` together and in its own order, the groups of ``after`` may be stored in that same order of groups.
+    group of ``before`` together and in its own order, the groups of ``after`` may be stored in that same order.
     Returns None where that is impossible.
     """
     groups = _groups(before, after)

@@ -194,7 +194,9 @@ class DropsAxes(LayoutRule):
         # put every dropped axis back where ONNX has it: before the kept axis that follows it
         result: list[int] = []
         for axis in wanted:
-            before = [d for d in sorted(dropped) if d < axis and d not in result and all(k in wanted or k > d for k in kept)]
+            before = [
+                d for d in sorted(dropped) if d < axis and d not in result and all(k in wanted or k > d for k in kept)
+            ]
             result.extend(d for d in before if all(k >= axis or k < d for k in kept))
             result.append(axis)
         result.extend(d for d in sorted(dropped) if d not in result)

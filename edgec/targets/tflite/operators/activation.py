@@ -29,7 +29,9 @@ def relu(call: Call) -> T:
 @lowers("LeakyRelu", layout=ELEMENTWISE)
 def leaky_relu(call: Call) -> T:
     """x where x >= 0, alpha * x elsewhere."""
-    return call.b.unary("LEAKY_RELU", call.x(0), table=options("LeakyReluOptions", alpha=call.node.attr_float("alpha", 0.01)))
+    return call.b.unary(
+        "LEAKY_RELU", call.x(0), table=options("LeakyReluOptions", alpha=call.node.attr_float("alpha", 0.01))
+    )
 
 
 @lowers("PRelu", layout=ELEMENTWISE)
@@ -39,9 +41,7 @@ def prelu(call: Call) -> T:
     x, slope = call.aligned(0), call.aligned(1)
     if x.dtype is DataType.FLOAT and x.rank == 4 and slope.const is not None and slope.shape[0] == 1:
         return b.one("PRELU", [x, b.reshape(slope, slope.shape[1:])], x.dtype, x.shape)
-    return widened(
-        call, lambda v, s: b.select(b.compare("LESS", v, b.scalar(0, v)), b.mul(v, s), v), x, slope
-    )
+    return widened(call, lambda v, s: b.select(b.compare("LESS", v, b.scalar(0, v)), b.mul(v, s), v), x, slope)
 
 
 @lowers("HardSwish", layout=ELEMENTWISE)
@@ -150,9 +150,7 @@ def celu(call: Call) -> T:
 def thresholded_relu(call: Call) -> T:
     """x where x > alpha, 0 elsewhere."""
     b, x = call.b, call.x(0)
-    return b.select(
-        b.compare("GREATER", x, b.scalar(call.node.attr_float("alpha", 1.0), x)), x, b.scalar(0.0, x)
-    )
+    return b.select(b.compare("GREATER", x, b.scalar(call.node.attr_float("alpha", 1.0), x)), x, b.scalar(0.0, x))
 
 
 def softplus_of(call: Call, x: T) -> T:
@@ -212,4 +210,3 @@ def softmax(call: Call) -> T:
     if call.node.op == "Softmax":
         return call.b.unary("SOFTMAX", call.x(0), table=options("SoftmaxOptions", beta=1.0))
     return call.b.unary("LOG_SOFTMAX", call.x(0), table=options("LogSoftmaxOptions"))
-

@@ -20,7 +20,9 @@ from edgec.targets.tflite.program import T
 SAME, VALID = schema.Padding.SAME, schema.Padding.VALID
 
 
-def resolve_pads(node: Node, extents: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> list[tuple[int, int]]:
+def resolve_pads(
+    node: Node, extents: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> list[tuple[int, int]]:
     """Padding per spatial axis, before and after, with ``auto_pad`` worked out.
 
     Source: ONNX Conv-11, attribute auto_pad.
@@ -39,7 +41,9 @@ def resolve_pads(node: Node, extents: Sequence[int], kernel: Sequence[int], stri
     return result
 
 
-def same_pads(extents: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> list[tuple[int, int]]:
+def same_pads(
+    extents: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> list[tuple[int, int]]:
     """What LiteRT's SAME padding adds per axis (the larger half behind)."""
     result = []
     for extent, size, stride, dilation in zip(extents, kernel, strides, dilations):
@@ -95,7 +99,10 @@ def conv(call: Call) -> T:
             DataType.FLOAT,
             (1, *kernel, out_channels),
             lambda: np.ascontiguousarray(
-                const.numpy().astype(np.float32, copy=False).reshape(out_channels, *kernel).transpose(1, 2, 0)[np.newaxis]
+                const.numpy()
+                .astype(np.float32, copy=False)
+                .reshape(out_channels, *kernel)
+                .transpose(1, 2, 0)[np.newaxis]
             ),
             weights.name,
         )

@@ -146,4 +146,3 @@ def cast(call: Call) -> T:
         return b.compare("NOT_EQUAL", wide, b.scalar(0, wide))
     made = b.cast(x, call.out_dtype())
     return b.copy(made) if made is x else made
-

@@ -46,7 +46,9 @@ def gemm(call: Call) -> T:
     if call.has(2) and beta != 0.0:
         c = call.raw(2)
         if c.const is not None and alpha == 1.0 and c.size in (1, columns) and c.shape[:-1] in ((), (1,)):
-            bias = b.constant(np.broadcast_to(c.const.numpy().reshape(-1) * np.float32(beta), (columns,)), DataType.FLOAT)
+            bias = b.constant(
+                np.broadcast_to(c.const.numpy().reshape(-1) * np.float32(beta), (columns,)), DataType.FLOAT
+            )
         else:
             rest = b.mul(c, b.scalar(beta, c)) if beta != 1.0 else c
     y = b.fully_connected(a, filters, bias)

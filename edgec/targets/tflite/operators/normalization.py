@@ -111,4 +111,3 @@ def lp_normalization(call: Call) -> T:
         norm = b.unary("SQRT", b.reduce("SUM", b.mul(x, x), axes, True))
     zero = b.compare("EQUAL", norm, b.scalar(0.0, x))
     return b.div(x, b.select(zero, b.constant(1.0, x.dtype), norm))
-

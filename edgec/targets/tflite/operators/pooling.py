@@ -13,14 +13,16 @@ from edgec.ir.graph import Node, Value
 from edgec.ir.types import DataType
 from edgec.targets.tflite.builder import options
 from edgec.targets.tflite.layout import CHANNELS_LAST
-from edgec.targets.tflite.layout.rules import Along
 from edgec.targets.tflite.layout.permutation import channels_last
+from edgec.targets.tflite.layout.rules import Along
 from edgec.targets.tflite.lowering import Call, lowers, refuse
 from edgec.targets.tflite.operators.convolution import SAME, VALID, lift, pad_image, resolve_pads, same_pads
 from edgec.targets.tflite.program import T
 
 
-def pool_geometry(node: Node, extents: Sequence[int], wanted: Sequence[int]) -> tuple[list[int], list[int], list[int], list[tuple[int, int]]]:
+def pool_geometry(
+    node: Node, extents: Sequence[int], wanted: Sequence[int]
+) -> tuple[list[int], list[int], list[int], list[tuple[int, int]]]:
     """Kernel, strides, dilations and pads; ``ceil_mode`` becomes extra padding behind."""
     kernel = node.attr_ints("kernel_shape")
     rank = len(kernel)
@@ -83,18 +85,25 @@ def max_pool(call: Call) -> T | list[T]:
     spatial = len(kernel)
     if spatial == 1:
         x = lift(call, x)
-        kernel, strides, dilations, extents, pads = [1, *kernel], [1, *strides], [1, *dilations], [1, *extents], [(0, 0), *pads]
+        kernel, strides, dilations, extents, pads = (
+            [1, *kernel],
+            [1, *strides],
+            [1, *dilations],
+            [1, *extents],
+            [(0, 0), *pads],
+        )
     # after a ReLU and the like nothing is below zero, and LiteRT pads with zeros fastest
     lowest = 0.0 if never_negative(node.operand(0)) else float(np.finfo(np.float32).min)
     out = call.out_shape() if spatial > 1 else (call.out_shape()[0], 1, *call.out_shape()[1:])
-    if spatial == 2 or spatial == 1:
-        if all(d == 1 for d in dilations):
-            if pads == same_pads(extents, kernel, strides, dilations) and any(p != (0, 0) for p in pads):
-                y = _pool(call, "MAX_POOL_2D", x, SAME, kernel, strides)
-            else:
-                y = _pool(call, "MAX_POOL_2D", pad_image(call, x, pads, lowest), VALID, kernel, strides)
-            return b.cast(b.reshape(y, call.out_shape()), dtype)
-    return b.cast(b.reshape(windowed(call, x, kernel, strides, dilations, pads, out, "MAXIMUM", lowest), call.out_shape()), dtype)
+    if spatial < 3 and all(d == 1 for d in dilations):
+        if pads == same_pads(extents, kernel, strides, dilations) and any(p != (0, 0) for p in pads):
+            y = _pool(call, "MAX_POOL_2D", x, SAME, kernel, strides)
+        else:
+            y = _pool(call, "MAX_POOL_2D", pad_image(call, x, pads, lowest), VALID, kernel, strides)
+        return b.cast(b.reshape(y, call.out_shape()), dtype)
+    return b.cast(
+        b.reshape(windowed(call, x, kernel, strides, dilations, pads, out, "MAXIMUM", lowest), call.out_shape()), dtype
+    )
 
 
 def _pool_with_indices(call: Call) -> list[T]:

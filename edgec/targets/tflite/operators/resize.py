@@ -164,10 +164,20 @@ def _direct(call: Call, x: T, mode: str, scales: list[float]) -> T | None:
             )
             for axis in (2, 3)
         )
-        if not matched or x.dtype not in (DataType.FLOAT, DataType.UINT8, DataType.INT8, DataType.INT32, DataType.INT64):
+        if not matched or x.dtype not in (
+            DataType.FLOAT,
+            DataType.UINT8,
+            DataType.INT8,
+            DataType.INT32,
+            DataType.INT64,
+        ):
             return None
         return b.one(
-            "RESIZE_NEAREST_NEIGHBOR", [x, b.ints(out[2:])], x.dtype, call.out_shape(), options("ResizeNearestNeighborOptions")
+            "RESIZE_NEAREST_NEIGHBOR",
+            [x, b.ints(out[2:])],
+            x.dtype,
+            call.out_shape(),
+            options("ResizeNearestNeighborOptions"),
         )
     return None
 
@@ -202,7 +212,7 @@ def _interpolation(call: Call, position: Array, length: int, mode: str, scale: f
     exclude = bool(call.node.attr_int("exclude_outside", 0))
     result = np.zeros((len(position), length))
     for row, at in enumerate(position):
-        taps = np.arange(math.floor(at - reach) , math.ceil(at + reach) + 1)
+        taps = np.arange(math.floor(at - reach), math.ceil(at + reach) + 1)
         distance = np.abs(taps - at) * stretch
         if mode == "linear":
             weights = np.maximum(1 - distance, 0)
