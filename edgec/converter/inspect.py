@@ -86,7 +86,7 @@ def _count(
     elements = 1
     for dim in shape:
         elements *= dim
-    entry = by_dtype.setdefault(dtype.name.lower(), {"elements": 0, "bytes": 0})
+    entry = by_dtype.setdefault(dtype.label, {"elements": 0, "bytes": 0})
     entry["elements"] += elements
     entry["bytes"] += (elements * dtype.bits + 7) // 8
     location = next((item.value for item in proto.external_data if item.key == "location"), "")
@@ -107,12 +107,12 @@ def _interface(entry: ValueInfoProto) -> dict[str, Any]:
     shape: list[Dim] | None = None
     if tensor.HasField("shape"):
         shape = [_dim(dim) for dim in tensor.shape.dim]
-    return {"name": entry.name, "dtype": DataType(tensor.elem_type).name.lower(), "shape": shape}
+    return {"name": entry.name, "dtype": DataType(tensor.elem_type).label, "shape": shape}
 
 
 def _dim(proto: TensorShapeProto.Dimension) -> Dim:
     if proto.HasField("dim_value"):
-        return int(proto.dim_value)
+        return int(proto.dim_value) if proto.dim_value >= 0 else None
     return None if proto.dim_param in NAMELESS else proto.dim_param
 
 

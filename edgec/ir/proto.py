@@ -349,6 +349,9 @@ def _attribute_to_proto(key: str, attribute: Attribute, names: Mapping[Value, st
         return onnx.helper.make_attribute(key, [tensor_to_proto(item) for item in attribute])
     if isinstance(attribute, str):
         return AttributeProto(name=key, type=AttributeProto.STRING, s=attribute.encode("utf-8", "surrogateescape"))
+    if isinstance(attribute, list) and isinstance(attribute[0], str):
+        strings = [item.encode("utf-8", "surrogateescape") for item in attribute]
+        return AttributeProto(name=key, type=AttributeProto.STRINGS, strings=strings)
     return onnx.helper.make_attribute(key, attribute)
 
 

@@ -60,17 +60,40 @@ def sort_nodes(graph: GraphProto, outer: frozenset[str] = frozenset()) -> bool:
 
 
 def name_nodes(proto: ModelProto) -> None:
-    """Give every nameless node the name that messages call it by (operator and position), before positions change."""
+    """Give every nameless node the name that messages call it by (operator and position), before positions change.
+
+    Raises:
+        ModelError: EDG109 for a name that is no UTF-8 (protobuf hands such text out as bytes).
+    """
+    _check_names(proto.graph)
     for nodes in (proto.graph.node, *(function.node for function in proto.functions)):
         _name(nodes)
 
 
 def _name(nodes: Iterable[NodeProto]) -> None:
     for position, node in enumerate(nodes):
+        for text in (node.op_type, node.domain, node.name, *node.input, *node.output):
+            _check_text(text)
         if not node.name:
             node.name = f"{node.op_type}_{position}"
         for body in _bodies(node):
+            _check_names(body)
             _name(body.node)
+
+
+def _check_names(graph: GraphProto) -> None:
+    _check_text(graph.name)
+    for item in graph.initializer:
+        _check_text(item.name)
+    for entry in (*graph.input, *graph.output, *graph.value_info):
+        _check_text(entry.name)
+        for dim in entry.type.tensor_type.shape.dim:
+            _check_text(dim.dim_param)
+
+
+def _check_text(text: object) -> None:
+    if not isinstance(text, str):
+        raise ModelError("EDG109", f"the name {text!r} is no UTF-8 text")
 
 
 def _bodies(node: NodeProto) -> list[GraphProto]:
