@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from edgec.errors import EdgecError, ModelError
+from edgec.errors import EdgecError
 from edgec.ir.graph import Graph, Model, Node, Value
 from edgec.ir.inference import CANONICAL_OPSET, infer_node, schema_of
 from edgec.ir.passes.base import graphs_of
@@ -120,6 +120,8 @@ def _all_constant(node: Node, first: int) -> bool:
 
 def _types(node: Node) -> Iterator[str]:
     """Whether inference agrees with what is declared; what is declared stays."""
+    if not node.domain and schema_of(node.op, "", CANONICAL_OPSET) is None:
+        return
     before: list[tuple[DataType, Shape | None]] = [(value.dtype, value.shape) for value in node.outputs]
     try:
         for value in node.outputs:
@@ -130,7 +132,7 @@ def _types(node: Node) -> Iterator[str]:
                 yield f"'{value.name}' is declared {dtype.name} and is {value.dtype.name}"
             if _contradict(shape, value.shape):
                 yield f"'{value.name}' is declared {shape} and is {value.shape}"
-    except ModelError as error:
+    except EdgecError as error:
         yield f"'{node.name}' ({node.op}) cannot be typed: {error.why or error.message}"
     finally:
         for value, (dtype, shape) in zip(node.outputs, before):

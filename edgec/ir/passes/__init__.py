@@ -8,6 +8,7 @@ from edgec.ir.passes import (  # noqa: F401
     fold_constants,
     fuse_batchnorm,
     fuse_gemm,
+    fuse_input_scale,
     fuse_scale,
     merge_reshapes,
     recognise_activations,
@@ -17,7 +18,7 @@ from edgec.ir.passes import (  # noqa: F401
 
 DEFAULT = (
     "fold-constants,eliminate-identity,eliminate-common-subexpressions,fuse-batchnorm,fuse-gemm,fuse-scale,"
-    "recognise-activations,recognise-layernorm,merge-reshapes,simplify-transposes,eliminate-identity,"
-    "eliminate-dead-code"
+    "recognise-activations,recognise-layernorm,fuse-input-scale,merge-reshapes,simplify-transposes,"
+    "eliminate-identity,eliminate-dead-code"
 )
 """What every target runs unless it says otherwise: the way to the canonical form."""

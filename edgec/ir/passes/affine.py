@@ -106,6 +106,68 @@ def absorb(graph: Graph, node: Node, scale: Array | None, offset: Array | None) 
     return True
 
 
+def scale_inputs(graph: Graph, node: Node, scale: Array | None, offset: Array | None, *, apply: bool) -> bool:
+    """Make a Conv or Gemm compute ``f(scale * x + offset)`` instead of ``f(x)``.
+
+    Args:
+        scale, offset: shape ``[input channels]``, float64; None for 1 and 0.
+        apply: change the node; without it only say whether it can be done.
+
+    Returns:
+        False, with nothing changed, if the operator pads an input that is moved, its bias is not constant, or a
+        result would overflow or lose digits to underflow.
+    """
+    held, bias = node.operand(1).const, node.input(2)
+    if held is None or held.dtype.numpy.kind != "f" or not held.size or (bias is not None and bias.const is None):
+        return False
+    limits = np.finfo(held.dtype.numpy)
+    if scale is not None:
+        factors = _input_factors(node, held, scale)
+        if factors is None or not _safe(held, factors, limits):
+            return False
+        if apply:
+            node.set_input(1, graph.constant(_scaled(held, factors), node.operand(1).name))
+        return True
+    if offset is None or _pads(node):
+        return offset is None
+    factors = _input_factors(node, held, offset)
+    if factors is None:
+        return False
+    if not apply:
+        return True
+    moved = _output_sums(node, held.numpy() * factors)
+    if node.op == "Gemm":
+        moved = moved * node.attr_float("alpha", 1.0)
+    return absorb(graph, node, None, moved)
+
+
+def _pads(node: Node) -> bool:
+    if node.op != "Conv":
+        return False
+    return any(node.attr_ints("pads", ())) or node.attr_str("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+
+
+def _input_factors(node: Node, weights: Tensor, scale: Array) -> Array | None:
+    """One number per input channel in a shape that broadcasts against the weights."""
+    if node.op == "Gemm":
+        columns = weights.shape[1 if node.attr_int("transB", 0) else 0]
+        if columns != scale.size:
+            return None
+        return scale if node.attr_int("transB", 0) else scale.reshape(-1, 1)
+    groups = node.attr_int("group", 1)
+    if weights.shape[1] * groups != scale.size or weights.shape[0] % groups:
+        return None
+    per_output = np.repeat(scale.reshape(groups, weights.shape[1]), weights.shape[0] // groups, axis=0)
+    return per_output.reshape(*per_output.shape, *(1,) * (len(weights.shape) - 2))
+
+
+def _output_sums(node: Node, products: Array) -> Array:
+    """Sums over everything but the output channels."""
+    if node.op == "Gemm":
+        return np.asarray(products.sum(axis=1 if node.attr_int("transB", 0) else 0))
+    return np.asarray(products.sum(axis=tuple(range(1, products.ndim))))
+
+
 def _factors(node: Node, weights: Tensor, scale: Array) -> Array:
     """``scale`` in a shape that broadcasts against the weights (against their grouped form for ConvTranspose)."""
     rank = len(weights.shape)

@@ -101,7 +101,7 @@ def expand_node(graph: Graph, node: Node) -> list[Node] | None:
     used = [(position, name) for position, name in enumerate(results) if name in produced or name in formal]
     holder.output.extend(onnx.ValueInfoProto(name=name) for _, name in used)
     inside = graph_from_proto(holder)
-    _modernise(inside)
+    _modernise(inside, node.op)
     actual = [value for value in node.inputs[: len(formal)] if value is not None]
     mapping: dict[Value, Value] = dict(zip(inside.inputs, actual))
     made = copy_nodes(inside, graph, node, mapping, f"{node.name}/")
@@ -114,6 +114,7 @@ def expand_node(graph: Graph, node: Node) -> list[Node] | None:
                 new.dtype, new.shape = old.dtype, old.shape if old.is_static else new.shape
             graph.replace(old, new)
     graph.remove(node)
+    inside.clear()
     return made
 
 
@@ -182,15 +183,20 @@ _AXES_TO_INPUT = {
 }  # fmt: skip
 
 
-def _modernise(graph: Graph) -> None:
-    """Bring body nodes of older opsets (11 and later occur in onnx's functions) to the canonical opset."""
+def _modernise(graph: Graph, function: str) -> None:
+    """Bring body nodes of older opsets (11 and later occur in onnx's functions) to the canonical opset.
+
+    The body of AffineGrid squeezes all axes of extent one where it means the second, which breaks it for one sample.
+    """
     for node in graph.nodes:
         if node.op in _AXES_TO_INPUT and node.has("axes"):
             axes = node.attributes.pop("axes")
             node.set_input(1, graph.constant(np.array(axes, np.int64), "axes"))
+        elif node.op == "Squeeze" and function == "AffineGrid" and node.input(1) is None:
+            node.set_input(1, graph.constant(np.array([1], np.int64), "axes"))
         elif node.op == "Split" and node.has("split"):
             node.set_input(1, graph.constant(np.array(node.attributes.pop("split"), np.int64), "split"))
         elif node.op == "Split" and node.input(1) is None and not node.has("num_outputs"):
             node.attributes["num_outputs"] = len(node.outputs)
         for body in node.subgraphs:
-            _modernise(body)
+            _modernise(body, function)

@@ -28,6 +28,7 @@ class FoldConstants(Pass):
 
     A node is folded when all its operands are constant and its result has at most ``limit`` elements, or no more than
     its operands have (so folding never blows a model up).  Shape, Size and the like fold as soon as shapes are static.
+    A ConstantOfShape of any size that is the weight of a linear operator becomes a constant that takes no memory.
     Random operators are never folded.  Loops are unrolled while the total stays under ``unroll`` nodes.
     """
 
@@ -79,8 +80,11 @@ class Sweep:
         shape = self._shape_query(node)
         if shape is not None:
             self._replace(graph, node, [shape])
-        elif all(value is None or value.const is not None for value in node.inputs) and self._small(node):
-            self._replace(graph, node, evaluate(node))
+        elif all(value is None or value.const is not None for value in node.inputs):
+            if self._small(node):
+                self._replace(graph, node, evaluate(node))
+            elif node.op == "ConstantOfShape" and _is_parameter(node.output):
+                self._replace(graph, node, [_filled(node)])
 
     def _control_flow(self, graph: Graph, node: Node) -> list[Node] | None:
         if node.op == "If":
@@ -137,6 +141,28 @@ class Sweep:
             graph.replace(value, made)
         remove_dead(graph, node)
         self.changed = True
+
+
+PARAMETER_LIMIT = 1 << 26
+"""Most elements of a weight that is given as ConstantOfShape."""
+
+
+def _is_parameter(value: Value) -> bool:
+    """Whether a large value is the weight of a linear operator, which every target wants constant."""
+    if not value.is_static or int(np.prod(value.dims, dtype=np.int64)) > PARAMETER_LIMIT:
+        return False
+    return any(
+        user.op in ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN") and value in user.inputs[1:]
+        for user in value.users
+    )
+
+
+def _filled(node: Node) -> Tensor:
+    """The result of a ConstantOfShape without keeping its elements in memory."""
+    shape, given = node.output.dims, node.attributes.get("value")
+    element = given.numpy().reshape(()) if isinstance(given, Tensor) else np.zeros((), np.float32)
+    dtype = given.dtype if isinstance(given, Tensor) else DataType.FLOAT
+    return Tensor(dtype, shape, lambda: np.broadcast_to(element, shape))
 
 
 def constant_of(node: Node) -> Tensor:
