@@ -128,7 +128,7 @@ def judge(
         difference: artifact against reference.
         floor: optimised against unoptimised reference.
         depends: whether some input that takes several values can change the output.
-        constant: whether it was the same for all of several samples.
+        constant: whether the reference was the same for all of several samples.
     """
     floats = example.dtype.kind in "fc" or example.dtype.name in ("bfloat16",)
     floor_l2 = floor.relative_l2 if floor is not None and floats else None
@@ -150,7 +150,7 @@ def judge(
     elif not depends:
         status, why = CONSTANT, "no input can change it; compared by value"
     elif constant:
-        status, why = UNVERIFIED, f"the same for all {difference.samples} inputs that were tried"
+        status, why = UNVERIFIED, f"does not change over the {difference.samples} inputs that were tried"
     elif floats and difference.elements and not difference.finite:
         status, why = UNVERIFIED, "the reference holds no finite number"
     elif threshold is not None and precision == "int8":

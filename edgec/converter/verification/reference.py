@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgec.converter.verification.data import Feeds
-from edgec.converter.verification.metrics import Difference
+from edgec.converter.verification.metrics import Difference, indistinguishable
 from edgec.errors import ModelError, VerificationError
 from edgec.ir.types import Array
 from edgec.runtime.session import Session
@@ -22,6 +22,9 @@ FACTORY = "edgec.runtime.onnxruntime:open_session"
 UPGRADING_FACTORY = "edgec.runtime.upgraded:open_session"
 FIRST_OPSET = 7
 """Models older than this are upgraded for ONNX Runtime where it has no kernels for them."""
+
+DISTINCT = 1e-4
+"""Outputs for different inputs that are closer than this (relative L2) count as the same."""
 
 SLOW_S = 4.0
 """A sample that takes longer than this is not followed by more than one other."""
@@ -57,7 +60,7 @@ class Reference:
 
     Attributes:
         floors: output name to optimised against unoptimised; empty when only one of them runs.
-        constant: names of the outputs that were the same for all of at least two samples.
+        constant: names of the outputs that did not change over at least two samples.
     """
 
     feeds: list[Feeds] = field(default_factory=list)
@@ -173,13 +176,11 @@ def collect(
 
 def note_constant(reference: Reference) -> None:
     """Update which outputs have been the same for all samples, after a sample was added."""
-    from edgec.converter.verification.metrics import same
-
     count = len(reference.outputs)
     if count < 2:
         return
     first, last = reference.outputs[0], reference.outputs[-1]
-    equal = {name for name in first if same(first[name], last[name])}
+    equal = {name for name in first if indistinguishable(first[name], last[name], DISTINCT)}
     reference.constant = equal if count == 2 else reference.constant & equal
 
 

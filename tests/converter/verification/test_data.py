@@ -1,0 +1,76 @@
+"""Samples from files, and the errors for those that do not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgec.converter.verification.data import load_samples
+from edgec.errors import UsageError
+from edgec.runtime.session import TensorSpec
+
+F32 = np.dtype(np.float32)
+ONE = [TensorSpec("x", F32, (1, 3))]
+TWO = [TensorSpec("x", F32, (1, 3)), TensorSpec("n:0", np.dtype(np.int64), ())]
+X = np.arange(3, dtype=np.float32).reshape(1, 3)
+
+
+def load(path: Path, inputs: list[TensorSpec] = ONE) -> list[dict[str, np.ndarray]]:
+    return list(load_samples(path, inputs))
+
+
+def test_npy_holds_the_only_input(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", X)
+    (sample,) = load(tmp_path / "a.npy")
+    np.testing.assert_array_equal(sample["x"], X)
+
+
+def test_a_leading_dimension_is_iterated(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **{"x": np.stack([X, X + 1]), "n:0": np.array([7, 8])})
+    first, second = load(tmp_path / "a.npz", TWO)
+    assert first["x"].shape == (1, 3) and first["n:0"] == 7 and second["n:0"].shape == ()
+    np.testing.assert_array_equal(second["x"], X + 1)
+
+
+def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
+    for name, offset in (("b", 1), ("a", 0), ("c", 2)):
+        np.save(tmp_path / f"{name}.npy", X + offset)
+    assert [float(sample["x"][0, 0]) for sample in load(tmp_path)] == [0, 1, 2]
+
+
+def test_unknown_extents_take_any_size(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((4, 9), np.float32))
+    assert len(load(tmp_path / "a.npy", [TensorSpec("x", F32, ("n", None))])) == 1
+
+
+@pytest.mark.parametrize(
+    ("arrays", "code", "words"),
+    [
+        ({"x": np.zeros((2, 4), np.float32), "n:0": np.array(1)}, "EDG005", "has shape [2, 4], the input has [1, 3]"),
+        ({"x": X.astype(np.float64), "n:0": np.array(1)}, "EDG005", "float64"),
+        ({"x": X}, "EDG005", "no array for the input 'n:0'"),
+        ({"x": X, "n:0": np.array(1), "other": X}, "EDG002", "no input"),
+        ({"x": np.stack([X, X]), "n:0": np.array([1, 2, 3])}, "EDG005", "same number of samples"),
+        ({"x": np.stack([X, X]), "n:0": np.array(1)}, "EDG005", "same number of samples"),
+        ({"x": np.zeros((0, 1, 3), np.float32), "n:0": np.zeros((0,), np.int64)}, "EDG005", "no samples"),
+        ({}, "EDG005", "no arrays"),
+    ],
+)
+def test_arrays_that_do_not_fit(tmp_path: Path, arrays: dict[str, np.ndarray], code: str, words: str) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(UsageError) as caught:
+        load(tmp_path / "a.npz", TWO)
+    assert caught.value.code == code and words in caught.value.message and caught.value.exit_code == 2
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "text.npz").write_text("not an archive")
+    (tmp_path / "empty.npy").write_bytes(b"")
+    np.save(tmp_path / "pickled.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    (tmp_path / "folder").mkdir()
+    for name in ("missing.npz", "text.npz", "empty.npy", "pickled.npy", "folder"):
+        with pytest.raises(UsageError) as caught:
+            load(tmp_path / name)
+        assert caught.value.code == "EDG006", name
