@@ -25,7 +25,7 @@ def main() -> None:
         start = time.process_time()
         changed = step.apply(imported.model)
         print(f"{step} {time.process_time() - start:.2f} s CPU{'' if changed else ', no change'}", file=sys.stderr)
-    print(f"{len(imported.model.graph.nodes)} nodes left", file=sys.stderr)
+    print(f"{sum(1 for _ in imported.model.graph.nodes)} nodes left", file=sys.stderr)
 
 
 if __name__ == "__main__":

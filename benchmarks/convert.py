@@ -48,8 +48,7 @@ def main() -> None:
         machine = describe()
         rows = parts.PARTS[name](settings)
         path = arguments.results / f"{name}.json"
-        known = json.loads(path.read_text())["results"] if path.exists() else {}
-        document = {"part": name, "machine": machine, "results": {**known, **rows}}
+        document = {"part": name, "machine": machine, "results": rows}
         path.write_text(json.dumps(document, indent=1, sort_keys=False) + "\n")
     report.write(arguments.results)
 

@@ -136,12 +136,6 @@ def scaling(settings: Settings) -> Results:
         slope = float(np.polyfit([x for x, _ in logs], [y for _, y in logs], 1)[0])
         results["fit"] = {"imports_cpu_seconds": round(base.cpu_seconds, 3), "exponent": round(slope, 3)}
         _say(f"scaling fit: {results['fit']}")
-    simplifier = _beside_peer(settings, "onnxsim")
-    if simplifier is not None:
-        path = folder / "chain-10000.onnx"
-        results["onnxsim, chain-10000"] = _repeat(
-            settings, [str(simplifier), str(path), str(folder / "simplified.onnx")]
-        )
     return results
 
 

@@ -33,10 +33,12 @@ class OnnxRunner:
         return outputs
 
     def _random(self) -> dict[str, Array]:
+        """Seeded float32 values in [0, 1); the one integer input, silero-vad's, is a sample rate."""
         random = np.random.default_rng(0)
-        kinds = {"tensor(float)": np.float32}
         return {
-            item.name: random.random(item.shape, dtype=np.float32).astype(kinds[item.type])
+            item.name: random.random(item.shape, dtype=np.float32)
+            if item.type == "tensor(float)"
+            else np.full(item.shape, 16000, dtype=np.int64)
             for item in self.session.get_inputs()
         }
 
