@@ -90,12 +90,11 @@ def command(
 
 
 def _show_result(result: Any) -> None:
-    from edgec.cli.tables import size
-    from edgec.converter.verification.render import render
+    from edgec.cli.tables import show_verification, size
 
     for note in result.notes:
         click.echo(f"note: {note}")
-    click.echo(render(result.report))
+    show_verification(result.document["verification"])
     operators = result.document["artifact"].get("operators", {})
     click.echo(f"artifact: {result.artifact} ({size(result.artifact.stat().st_size)}, {_count(operators)})")
     click.echo(f"manifest: {result.manifest}")

@@ -27,6 +27,18 @@ COMMANDS: Final = {
 }
 
 
+_signals: list[int] = []
+"""The signal that interrupted the run, if one did."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM.
+
+    A class of its own: Python ends with the signal itself instead of our exit code when a plain KeyboardInterrupt once
+    passed through code that an extension module ran, even if it was caught later.
+    """
+
+
 class Commands(click.Group):
     """A group that imports a command's module only when that command runs, so that ``--help`` stays cheap."""
 
@@ -60,17 +72,22 @@ def root() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run edgec with these arguments (``sys.argv`` by default); returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    before = [(number, _handle(number, _interrupt)) for number in (signal.SIGTERM, signal.SIGINT)]
+    before: list[tuple[int, Any]] = []
+    _signals.clear()
     try:
+        before.extend((number, _handle(number, _interrupt)) for number in (signal.SIGTERM, signal.SIGINT))
         return _run(given)
+    except KeyboardInterrupt as raised:
+        # The clean-up is done by now.
+        return _report(given, EdgecError("EDG020", "interrupted", why="nothing half-written was left"), raised)
     except BrokenPipeError:
         # Whoever read our output has gone; keep Python from complaining when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     finally:
-        for number, handler in before:
+        for known, handler in before:
             if handler is not None:
-                signal.signal(number, handler)
+                signal.signal(known, handler)
 
 
 def _run(given: list[str]) -> int:
@@ -84,9 +101,8 @@ def _run(given: list[str]) -> int:
     except EdgecError as raised:
         error, cause = raised, raised
         return _report(given, error, cause)
-    except (click.Abort, KeyboardInterrupt) as raised:
-        # The clean-up is done by now.
-        return _report(given, EdgecError("EDG020", "interrupted", why="nothing half-written was left"), raised)
+    except click.Abort as raised:  # click turns KeyboardInterrupt into this
+        raise KeyboardInterrupt from raised
     except click.ClickException as raised:
         return _report(given, _usage(raised), raised)
     except BrokenPipeError:
@@ -113,6 +129,8 @@ def _internal(raised: Exception) -> EdgecError:
 
 def _report(given: list[str], error: EdgecError, cause: BaseException) -> int:
     """Show an error: on standard error as text and, with ``--json``, on standard output as the one document."""
+    if _signals:  # whatever an extension module made of the exception that the signal raised
+        error = EdgecError("EDG020", "interrupted", why="nothing half-written was left")
     if "--debug" in given:
         import traceback
 
@@ -123,6 +141,11 @@ def _report(given: list[str], error: EdgecError, cause: BaseException) -> int:
         sys.stdout.write(json.dumps(_document(given, error), indent=2, ensure_ascii=False, default=str) + "\n")
         sys.stdout.flush()
     sys.stderr.write(f"{error}\n")
+    verification = error.details.get("verification")
+    if verification and "--json" not in given:
+        from edgec.cli.tables import show_verification
+
+        show_verification(verification, error=True)
     return error.exit_code
 
 
@@ -146,4 +169,5 @@ def _interrupt(number: int, frame: Any) -> None:
     """Unwind once; a second signal must not cut the clean-up short."""
     for known in (signal.SIGTERM, signal.SIGINT):
         signal.signal(known, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    _signals.append(number)
+    raise Interrupted

@@ -1,8 +1,10 @@
-"""Aligned columns for the terminal."""
+"""Tables for people."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 def table(rows: Iterable[Sequence[object]], heading: Sequence[str] = ()) -> str:
@@ -27,3 +29,13 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.2f} GB"
+
+
+def show_verification(verification: dict[str, Any], *, error: bool = False) -> None:
+    """The table of a verification report on standard output, or with ``error`` on standard error."""
+    from rich.console import Console
+
+    from edgec.converter.verification.render import render
+
+    file = sys.stderr if error else sys.stdout
+    Console(file=file, width=None if file.isatty() else 140, highlight=False).print(render(verification))

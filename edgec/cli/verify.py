@@ -31,6 +31,6 @@ def command(folder: str, against: str, data: str | None, ranges: tuple[Any, ...]
         document = {"schema": "edgec-verify-1", "status": "ok", "folder": folder, "against": against}
         print_document({**document, "verification": report.to_json(), "error": None})
         return
-    from edgec.converter.verification.render import render
+    from edgec.cli.tables import show_verification
 
-    click.echo(render(report))
+    show_verification(report.to_json())

@@ -113,6 +113,8 @@ def check(
             inspection=Inspection(),
             progress=progress,
         )
+        progress(f"asking {chosen.name}")
+        refusals = prepared.ask()
     except EdgecError as error:
         if error.exit_code != EXIT_UNSUPPORTED:
             raise
@@ -120,7 +122,7 @@ def check(
         nodes, general = _from_error(source, error)
         return CheckReport(path.name, target, tuple(nodes), tuple(general))
     source = read_source_nodes(path)
-    nodes, general = _from_refusals(source, prepared.refusals)
+    nodes, general = _from_refusals(source, refusals)
     return CheckReport(path.name, target, tuple(nodes), tuple(general), tuple(prepared.imported.notes))
 
 

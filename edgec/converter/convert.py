@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from edgec.converter import manifest as manifests
 from edgec.converter.output import MANIFEST, REJECTED, OutputFolder, writing
@@ -13,6 +13,9 @@ from edgec.converter.prepare import Inspection, Prepared, Progress, prepare, ref
 from edgec.errors import UsageError, VerificationError
 from edgec.targets import registry
 from edgec.targets.base import Artifact, Lowered, TargetOptions
+
+if TYPE_CHECKING:
+    from edgec.converter.verification.report import VerificationReport
 
 SCHEMA: Final = "edgec-convert-1"
 STEM: Final = "model"
@@ -34,7 +37,7 @@ class ConversionResult:
 
     artifact: Path
     manifest: Path
-    report: Any = None
+    report: VerificationReport | None = None
     plan: dict[str, Any] | None = None
     sidecars: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
@@ -111,7 +114,7 @@ def convert(
     shown = (print_ir_after,) if isinstance(print_ir_after, str) else tuple(print_ir_after)
 
     def begin() -> Prepared:
-        prepared = prepare(
+        return prepare(
             path,
             chosen,
             input_shapes=input_shapes,
@@ -121,13 +124,13 @@ def convert(
             inspection=Inspection(shown, check_ir),
             progress=progress,
         )
-        if prepared.refusals:
-            raise refuse(chosen, prepared.refusals)
-        return prepared
 
     samples = _Samples(None if data is None else Path(data), dict(ranges or {}), seed, isolate)
     if plan:
         prepared = begin()
+        refusals = prepared.ask()
+        if refusals:
+            raise refuse(chosen, refusals)
         document = _plan(prepared, folder, samples)
         return ConversionResult(
             folder / (STEM + chosen.suffix), folder / MANIFEST, plan=document, notes=tuple(prepared.imported.notes)
@@ -136,7 +139,7 @@ def convert(
     with writing(folder), OutputFolder(folder) as place:
         prepared = begin()
         progress(f"lowering for {chosen.name}")
-        lowered = chosen.lower(prepared.model, prepared.options)
+        lowered = prepared.lower()
         progress("writing the artifact")
         artifact: Artifact = chosen.compile(lowered, place.working, STEM)
         lowered.payload = None  # the weights are in the file now; the verification needs the memory
@@ -175,12 +178,13 @@ class _Samples:
     isolate: bool
 
 
-def _verify(prepared: Prepared, lowered: Lowered, artifact: Artifact, samples: _Samples) -> Any:
+def _verify(prepared: Prepared, lowered: Lowered, artifact: Artifact, samples: _Samples) -> VerificationReport:
     """Compare the artifact with the original model; raises VerificationError unless they compute the same."""
     from edgec.converter.verify import verify
 
     return verify(
         prepared.imported.path,
+        artifact.main,
         prepared.target.session(artifact.main),
         imported=prepared.imported,
         data=samples.data,
@@ -198,7 +202,7 @@ def _plan(prepared: Prepared, folder: Path, samples: _Samples) -> dict[str, Any]
     inputs = []
     for value in prepared.model.graph.inputs:
         shape = None if value.shape is None else list(value.shape)
-        entry: dict[str, Any] = {"name": value.name, "dtype": value.dtype.name.lower(), "shape": shape, "from": origin}
+        entry: dict[str, Any] = {"name": value.name, "dtype": value.dtype.label, "shape": shape, "from": origin}
         if samples.data is None and value.name in samples.ranges:
             entry["range"] = list(samples.ranges[value.name])
         inputs.append(entry)
@@ -230,7 +234,7 @@ def _manifest(
     artifact: Artifact,
     samples: _Samples,
     facts: Mapping[str, Any],
-    report: Any,
+    report: VerificationReport,
     notes: Sequence[str],
 ) -> dict[str, Any]:
     imported = prepared.imported

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -74,11 +75,12 @@ class OutputFolder:
 
     def publish(self, files: Iterable[Path], manifest: Path) -> list[Path]:
         """Move finished files from the working folder into place, the manifest last; returns their new paths."""
-        moved = [self._move(file, file.name) for file in files]
-        for file in moved:
-            with contextlib.suppress(FileNotFoundError):
-                (self.path / f"{file.name}{REJECTED}").unlink()
-        moved.append(self._move(manifest, MANIFEST))
+        with _uninterrupted():
+            moved = [self._move(file, file.name) for file in files]
+            for file in moved:
+                with contextlib.suppress(FileNotFoundError):
+                    (self.path / f"{file.name}{REJECTED}").unlink()
+            moved.append(self._move(manifest, MANIFEST))
         return moved
 
     def reject(self, artifact: Path) -> Path:
@@ -146,6 +148,16 @@ class OutputFolder:
             with contextlib.suppress(OSError):  # not empty: it holds what was published
                 folder.rmdir()
         self._created.clear()
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back for the few renames that belong together."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def not_writable(path: Path, error: OSError) -> EdgecError:

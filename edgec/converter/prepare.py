@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from edgec.converter.importers.onnx import ImportedModel, import_model, require_static
-from edgec.errors import EXIT_UNSUPPORTED, UnsupportedError, UsageError
+from edgec.errors import EXIT_UNSUPPORTED, EdgecError, UnsupportedError, UsageError
 from edgec.ir.graph import Model
 from edgec.ir.passes.base import Pass, parse_pipeline
-from edgec.targets.base import Refusal, Target, TargetOptions
+from edgec.ir.types import DataType
+from edgec.targets.base import Lowered, Refusal, Target, TargetOptions
 
 Progress = Callable[[str], object]
 """Receives the name of the step that begins."""
@@ -51,7 +52,6 @@ class Prepared:
         imported: the canonical model after the passes, and how it was imported.
         passes: what ran, in order.
         changed: the passes that changed something, in order.
-        refusals: canonical nodes that the target cannot hold; empty when it can be lowered.
     """
 
     target: Target
@@ -59,7 +59,6 @@ class Prepared:
     imported: ImportedModel
     passes: list[Pass]
     changed: list[str] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
 
     @property
     def model(self) -> Model:
@@ -70,6 +69,22 @@ class Prepared:
     def pipeline(self) -> str:
         """The pipeline string with every option that is not the default."""
         return ",".join(str(item) for item in self.passes)
+
+    def ask(self) -> list[Refusal]:
+        """The canonical nodes that the target cannot hold; empty when it can be lowered."""
+        return self.target.refusals(self.model, self.options)
+
+    def lower(self) -> Lowered:
+        """The artifact's contents.
+
+        Raises:
+            UnsupportedError: the first refusal, with all of them in its details.
+        """
+        try:
+            return self.target.lower(self.model, self.options)
+        except UnsupportedError as error:
+            refusals = self.ask()
+            raise (refuse(self.target, refusals) if refusals else error) from None
 
 
 def prepare(
@@ -83,7 +98,7 @@ def prepare(
     inspection: Inspection | None = None,
     progress: Progress = silent,
 ) -> Prepared:
-    """Bring a model to the point where the target would lower it.
+    """Bring a model to the point where the target would lower it; :meth:`Prepared.ask` then says whether it can.
 
     Raises:
         EdgecError: whatever the importer or a pass reports (EDG1xx, EDG2xx), EDG002 and EDG004 for names that do not
@@ -98,15 +113,33 @@ def prepare(
     if target.static_shapes:
         require_static(imported)
     prepared = Prepared(target, chosen, imported, pipeline)
+    interface = _Interface(imported.model)
     _look(AFTER_IMPORT, imported.model, look)
     for item in pipeline:
         progress(f"pass {item.name}")
         if item.apply(imported.model):
             prepared.changed.append(item.name)
         _look(item.name, imported.model, look)
-    progress(f"asking {target.name}")
-    prepared.refusals = target.refusals(imported.model, chosen)
+        interface.require_unchanged(imported.model, item.name)
+    if look.check and passes is None:
+        _check("the whole pipeline", imported.model, canonical=True, static=target.static_shapes)
     return prepared
+
+
+class _Interface:
+    """What no pass may change: names, order and element types of inputs and outputs."""
+
+    def __init__(self, model: Model) -> None:
+        graph = model.graph
+        self.inputs = [(value.name, value.dtype, value.shape) for value in graph.inputs]
+        self.outputs = list(graph.output_names)
+        self.types = [value.dtype for value in graph.outputs]
+
+    def require_unchanged(self, model: Model, name: str) -> None:
+        after = _Interface(model)
+        types = [old for old, new in zip(self.types, after.types) if old not in (DataType.UNDEFINED, new)]
+        if self.inputs != after.inputs or self.outputs != after.outputs or types:
+            raise EdgecError("EDG601", "a pass changed the model's inputs or outputs", where=f"pass '{name}'")
 
 
 def _require_known(wanted: Sequence[str], pipeline: Sequence[Pass]) -> None:
@@ -120,13 +153,21 @@ def _require_known(wanted: Sequence[str], pipeline: Sequence[Pass]) -> None:
 
 def _look(name: str, model: Model, look: Inspection) -> None:
     if look.check and name != AFTER_IMPORT:
-        from edgec.ir.check import check_model
-
-        check_model(model)
+        _check(name, model)
     if name in look.print_after or AFTER_ALL in look.print_after:
         from edgec.ir.text import to_text
 
         (look.show or _to_stderr)(name, to_text(model))
+
+
+def _check(name: str, model: Model, *, canonical: bool = False, static: bool = False) -> None:
+    from edgec.ir.check import check_model
+
+    try:
+        check_model(model, canonical=canonical, static=static)
+    except EdgecError as error:
+        error.where = f"after {name}"
+        raise
 
 
 def _to_stderr(name: str, text: str) -> None:
@@ -153,9 +194,10 @@ def refuse(target: Target, refusals: Sequence[Refusal]) -> UnsupportedError:
         listed.append(f"and {len(refusals) - 4} more: edgec check lists them")
     where = "also refused: " + "; ".join(listed) if listed else None
     origin = first.sources[0] if first.sources else first.node
+    subject = f"'{origin}' ({first.operator})" if origin else "the model"
     return UnsupportedError(
         first.rule,
-        f"{target.name} cannot hold '{origin}' ({first.operator})",
+        f"{target.name} cannot hold {subject}",
         where=where,
         why=first.reason or None,
         help=first.help or f"edgec check MODEL --target {target.name} lists every node",

@@ -75,6 +75,11 @@ class DataType(enum.IntEnum):
         return found
 
     @property
+    def label(self) -> str:
+        """The name that users read: ``float32`` and ``float64`` for FLOAT and DOUBLE, else ONNX's in lower case."""
+        return {DataType.FLOAT: "float32", DataType.DOUBLE: "float64"}.get(self, self.name.lower())
+
+    @property
     def bits(self) -> int:
         """Bits per element as ONNX stores them in ``raw_data``; 0 for types without a fixed size."""
         if self in (DataType.UNDEFINED, DataType.STRING):

@@ -177,14 +177,14 @@ def test_an_interrupted_run_leaves_nothing_behind(number: signal.Signals, existi
     stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
     assert json.loads(stdout)["error"]["code"] == "EDG020"
-    assert stderr.startswith("EDG020")
+    assert stderr.lstrip().startswith("EDG020")
     if existing:
         assert untouched(out)
     else:
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_interrupted_at_any_moment_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_run_interrupted_at_any_moment_leaves_everything_or_nothing(tmp_path: Path) -> None:
     """Twelve moments spread over a whole run, whatever it is doing then."""
     begin = time.monotonic()
     assert edgec(*CONVERT, tmp_path / "whole").code == 0
@@ -195,18 +195,21 @@ def test_a_run_interrupted_at_any_moment_leaves_nothing_behind(tmp_path: Path) -
             [sys.executable, "-m", "edgec", *CONVERT, str(out)],
             env=environment(),
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
-        time.sleep(0.15 + whole * moment / 12)
+        time.sleep(0.1 + whole * moment / 12)
         process.send_signal(signal.SIGTERM)
-        code = process.wait(timeout=30)
+        _, stderr = process.communicate(timeout=30)
+        code = process.returncode
         # Before Python has begun to run edgec the signal ends the process itself.
-        assert code in (0, 130, -signal.SIGTERM)
-        if code == 0:
+        assert code in (0, 130, -signal.SIGTERM), stderr
+        if out.exists():  # the signal came after everything was in place
             names = sorted(item.name for item in out.iterdir())
-            assert names == ["manifest.json", "model.onnx", "model.session.json"]
+            assert names == ["manifest.json", "model.onnx", "model.session.json"], (moment, code)
             shutil.rmtree(out)
-        assert not out.exists(), (moment, code, sorted(out.iterdir()))
+        else:
+            assert code != 0
 
 
 def test_the_source_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,8 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar
 
-from edgec.errors import EXIT_UNSUPPORTED, UnsupportedError
+from edgec.errors import UnsupportedError
 from edgec.ir.graph import Model
+from edgec.ir.passes import DEFAULT
 from edgec.targets.base import Artifact, Finding, Lowered, Refusal, SessionSpec, Target, TargetOptions
 
 
@@ -19,7 +20,7 @@ class OnnxRuntimeTarget(Target):
     title: ClassVar[str] = "ONNX Runtime (.onnx), CPU execution provider"
     suffix: ClassVar[str] = ".onnx"
     static_shapes: ClassVar[bool] = False
-    pipeline: ClassVar[str] = "fold-constants,eliminate-identity,eliminate-dead-code"
+    pipeline: ClassVar[str] = DEFAULT
 
     def refusals(self, model: Model, options: TargetOptions) -> list[Refusal]:
         """Nodes without a CPU kernel."""
@@ -36,9 +37,10 @@ class OnnxRuntimeTarget(Target):
         Raises:
             UnsupportedError: EDG231, the first of :meth:`refusals`.
         """
-        refused = self.refusals(model, options) if options.io_layout != "ONNX" else []
+        refused = self.refusals(model, options)
         if refused:
-            raise UnsupportedError("EDG231", f"{self.name}: {refused[0].reason}", exit=EXIT_UNSUPPORTED)
+            first = refused[0]
+            raise UnsupportedError("EDG231", f"{self.name} cannot hold '{first.node}'", why=first.reason)
         return Lowered(model)
 
     def compile(self, lowered: Lowered, folder: Path, stem: str) -> Artifact:
@@ -95,7 +97,7 @@ def _value(item: Any) -> dict[str, Any]:
     shape = None
     if known and tensor.HasField("shape"):
         shape = [dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim]
-    return {"name": item.name, "dtype": DataType(tensor.elem_type).name.lower() if known else None, "shape": shape}
+    return {"name": item.name, "dtype": DataType(tensor.elem_type).label if known else None, "shape": shape}
 
 
 TARGET = OnnxRuntimeTarget()
