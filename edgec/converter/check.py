@@ -130,7 +130,7 @@ def _from_refusals(source: SourceNodes, refusals: Iterable[Refusal]) -> tuple[li
     nodes = [_judged(node) for node in source.nodes]
     general = []
     for refusal in refusals:
-        places = source.places((*refusal.sources, refusal.node))
+        places = source.places(refusal.sources or (refusal.node,), refusal.operator)
         if not places:
             general.append(refusal)
         for index in places:

@@ -24,21 +24,31 @@ class SourceNodes:
     """All nodes of the outermost graph.
 
     Attributes:
-        by_name: a node's name, or that of a node in its control-flow bodies or function, to the outer positions.
-        by_input: a graph input's name to the positions of its consumers.
+        by_name: a node's name to its positions (names need not be unique).
+        inside: the name of a node in a control-flow body or function to its operator and the positions around it.
+        by_input: a value's name to the positions of its consumers.
     """
 
     nodes: list[SourceNode] = field(default_factory=list)
     by_name: dict[str, list[int]] = field(default_factory=dict)
+    inside: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
     by_input: dict[str, list[int]] = field(default_factory=dict)
 
-    def places(self, names: Iterable[str]) -> list[int]:
-        """Positions of the nodes that these names stand for, ascending."""
-        found = {index for name in names for index in self.by_name.get(name, ())}
-        return sorted(found)
+    def places(self, names: Iterable[str], operator: str = "") -> list[int]:
+        """Positions of the nodes that these names stand for, ascending.
+
+        A canonical node may come from several source nodes.  Where some of them have its ``operator``, or hold a node
+        that has, they are meant, and not the neighbours that were merged into it.
+        """
+        wanted = list(names)
+        outer = {index for name in wanted for index in self.by_name.get(name, ())}
+        inner = {pair for name in wanted if name not in self.by_name for pair in self.inside.get(name, ())}
+        exact = {index for index in outer if self.nodes[index].operator == operator}
+        exact |= {index for kind, index in inner if kind == operator}
+        return sorted(exact or outer | {index for _, index in inner})
 
     def consumers(self, name: str) -> list[int]:
-        """Positions of the nodes that take a graph input."""
+        """Positions of the nodes that take a value."""
         return self.by_input.get(name, [])
 
 
@@ -47,7 +57,6 @@ def read_source_nodes(path: Path) -> SourceNodes:
     proto = onnx.load(str(path), load_external_data=False)
     functions = {(item.domain, item.name): item for item in proto.functions}
     found = SourceNodes()
-    inner: dict[str, list[int]] = {}
     for index, node in enumerate(proto.graph.node):
         name = node.name or f"{node.op_type}_{index}"
         operator = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
@@ -55,16 +64,16 @@ def read_source_nodes(path: Path) -> SourceNodes:
         found.by_name.setdefault(name, []).append(index)
         for operand in node.input:
             found.by_input.setdefault(operand, []).append(index)
-        for below in _inner_names(node, functions, 0):
-            places = inner.setdefault(below, [])
-            if not places or places[-1] != index:
-                places.append(index)
-    for name, places in inner.items():
-        found.by_name.setdefault(name, places)
+        for below, kind in _inner_names(node, functions, 0):
+            places = found.inside.setdefault(below, [])
+            if (kind, index) not in places:
+                places.append((kind, index))
     return found
 
 
-def _inner_names(node: NodeProto, functions: dict[tuple[str, str], FunctionProto], depth: int) -> Iterator[str]:
+def _inner_names(
+    node: NodeProto, functions: dict[tuple[str, str], FunctionProto], depth: int
+) -> Iterator[tuple[str, str]]:
     if depth > 16:
         return
     bodies: list[Iterable[NodeProto]] = [graph.node for graph in _graphs(node)]
@@ -73,7 +82,7 @@ def _inner_names(node: NodeProto, functions: dict[tuple[str, str], FunctionProto
         bodies.append(function.node)
     for body in bodies:
         for position, below in enumerate(body):
-            yield below.name or f"{below.op_type}_{position}"
+            yield below.name or f"{below.op_type}_{position}", below.op_type
             yield from _inner_names(below, functions, depth + 1)
 
 
