@@ -9,6 +9,7 @@ from edgec.ir.passes import (  # noqa: F401
     fuse_batchnorm,
     fuse_gemm,
     fuse_input_scale,
+    fuse_layernorm,
     fuse_scale,
     merge_reshapes,
     recognise_activations,

@@ -37,7 +37,8 @@ def layer_normalization(call: Call) -> list[T]:
     x = call.x(0)
     axes = list(range(node.attr_int("axis", -1) % x.rank, x.rank))
     y, mean, inverse = standardized(call, x, axes, node.attr_float("epsilon", 1e-5))
-    y = b.mul(y, call.raw(1))
+    if not (call.is_const(1) and bool((call.const(1, "scale") == 1).all())):
+        y = b.mul(y, call.raw(1))
     if call.has(2):
         y = b.add(y, call.raw(2))
     return [y, mean, inverse][: len(node.outputs)]
