@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from edgec.converter import manifest as manifests
 from edgec.converter.output import MANIFEST, REJECTED, OutputFolder, writing
 from edgec.converter.prepare import Inspection, Prepared, Progress, prepare, refuse, silent
+from edgec.converter.source import external_files
 from edgec.errors import UsageError, VerificationError
 from edgec.targets import registry
 from edgec.targets.base import Artifact, Lowered, TargetOptions
@@ -242,7 +243,7 @@ def _manifest(
     return {
         "schema": manifests.SCHEMA,
         "target": prepared.target.name,
-        "source": {**manifests.source_entry(imported.path), "opset": imported.opset},
+        "source": {**manifests.source_entry(imported.path, external_files(imported.path)), "opset": imported.opset},
         "options": {
             "input_shapes": {name: list(shape) for name, shape in sorted(imported.overrides.items())},
             "io_layout": options.io_layout,

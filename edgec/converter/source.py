@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import onnx
 from onnx import FunctionProto, GraphProto, NodeProto
+
+from edgec.converter.importers.onnx.reader import open_model
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class SourceNodes:
 
 def read_source_nodes(path: Path) -> SourceNodes:
     """Read the nodes of a file that the importer has read (and found sound) before."""
-    proto = onnx.load(str(path), load_external_data=False)
+    proto = open_model(path).proto
     functions = {(item.domain, item.name): item for item in proto.functions}
     found = SourceNodes()
     for index, node in enumerate(proto.graph.node):
@@ -69,6 +70,16 @@ def read_source_nodes(path: Path) -> SourceNodes:
             if (kind, index) not in places:
                 places.append((kind, index))
     return found
+
+
+def external_files(path: Path) -> tuple[Path, ...]:
+    """The files beside a sound model that hold its initializers, each once, sorted."""
+    found = set()
+    for tensor in open_model(path).proto.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location" and entry.value:
+                found.add(path.parent / entry.value)
+    return tuple(sorted(found))
 
 
 def _inner_names(

@@ -20,6 +20,7 @@ from edgec.targets.base import Artifact, Lowered
 from edgec.targets.onnxruntime import TARGET as ORT
 from tests.command import DIGITS
 from tests.command import edgec as run_edgec
+from tests.faults import graphs
 from tests.schemas import validate
 
 TARGETS = ["onnxruntime", "tflite"]
@@ -157,6 +158,20 @@ def test_verify_notices_another_function(tmp_path: Path, capsys: pytest.CaptureF
     edgec.convert(tmp_path / "changed.onnx", target="onnxruntime", output=tmp_path / "out")
     assert main(["verify", str(tmp_path / "out"), "--against", str(DIGITS)]) == 1
     assert "EDG301" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_external_data_is_read_and_named_in_the_manifest(target: str, tmp_path: Path) -> None:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    np.arange(4, dtype=np.float32).tofile(folder / "weights.bin")
+    path = graphs.save(graphs.external("weights.bin"), folder / "model.onnx")
+    result = edgec.convert(path, target=target, output=tmp_path / "out")
+    manifest = json.loads(result.manifest.read_text(encoding="utf-8"))
+    validate(manifest)
+    assert manifest["source"]["external"] == [
+        {"name": "weights.bin", "sha256": sha256(folder / "weights.bin"), "size": 16}
+    ]
 
 
 def test_options_are_checked_before_anything_is_read(tmp_path: Path) -> None:
