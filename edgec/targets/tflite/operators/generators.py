@@ -6,6 +6,7 @@ Source: ONNX Range-11, ConstantOfShape-25, EyeLike-22, OneHot-11; LiteRT kernels
 from __future__ import annotations
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 
 from edgec.ir.graph import Tensor
 from edgec.ir.types import DataType
@@ -13,6 +14,8 @@ from edgec.targets.tflite.builder import options
 from edgec.targets.tflite.lowering import Call, lowers, refuse
 from edgec.targets.tflite.operators.indexing import integer_indices
 from edgec.targets.tflite.program import T
+
+_INT64 = schema.TensorType.INT64
 
 
 @lowers("Range")
@@ -38,6 +41,29 @@ def constant_of_shape(call: Call) -> T:
         return b.lazy(dtype, shape, lambda: np.full(shape, fill, dtype.numpy))
     rank = len(call.node.output.shape or ())
     return b.one("FILL", [call.raw(0), b.constant(fill, dtype)], dtype, (-1,) * rank, options("FillOptions"))
+
+
+@lowers("Shape")
+def shape(call: Call) -> T:
+    """SHAPE, or the part of it asked for; a constant where it is known."""
+    b, node = call.b, call.node
+    rank = len(node.operand(0).shape or ())
+    first, last, _ = slice(node.attr_int("start", 0), node.attributes.get("end")).indices(rank)
+    if node.operand(0).is_static:
+        return b.constant(np.array(call.dims(0)[first:last], np.int64))
+    extents = b.one("SHAPE", [call.raw(0)], DataType.INT64, (rank,), options("ShapeOptions", outType=_INT64))
+    return b.slice(extents, (first,), (max(last - first, 0),))
+
+
+@lowers("Size")
+def size(call: Call) -> T:
+    """The product of the extents."""
+    b, value = call.b, call.node.operand(0)
+    if value.is_static:
+        return b.constant(np.array(np.prod(value.dims, dtype=np.int64)))
+    rank = len(value.shape or ())
+    extents = b.one("SHAPE", [call.raw(0)], DataType.INT64, (rank,), options("ShapeOptions", outType=_INT64))
+    return b.reduce("REDUCE_PROD", extents, [0], keep=False)
 
 
 @lowers("EyeLike")

@@ -12,8 +12,17 @@ import numpy as np
 from edgec.ir.graph import Node
 from edgec.ir.types import DataType
 from edgec.targets.tflite.builder import options
+from edgec.targets.tflite.layout import FIXED, LayoutRule
 from edgec.targets.tflite.layout.rules import ALONG, RESHAPES, TRANSPOSES, Along
 from edgec.targets.tflite.lowering import Call, lowers, refuse
+from edgec.targets.tflite.operators.runtime import (
+    all_constant,
+    runtime_expand,
+    runtime_pad,
+    runtime_reshape,
+    runtime_slice,
+    runtime_tile,
+)
 from edgec.targets.tflite.program import T
 
 
@@ -26,6 +35,8 @@ def transpose(call: Call) -> T:
 @lowers("Reshape", "Flatten", "Squeeze", "Unsqueeze", layout=RESHAPES)
 def reshape(call: Call) -> T:
     """The same bytes under another shape; the result's shape is static even where the operand saying so is not."""
+    if not call.node.output.is_static:
+        return runtime_reshape(call)
     return call.b.reshape(call.x(0), call.out_shape())
 
 
@@ -53,10 +64,17 @@ def split(call: Call) -> list[T]:
     return call.b.split(call.x(0), call.axis(axis), sizes)
 
 
-@lowers("Slice", layout=Along(operands=(0,)))
+def _by_constants(node: Node) -> LayoutRule:
+    """Any layout where all parameters are constant; ONNX's own where some are computed at run time."""
+    return Along(operands=(0,)) if all_constant(*node.inputs[1:]) and node.operand(0).is_static else FIXED
+
+
+@lowers("Slice", layout=_by_constants)
 def slice_operator(call: Call) -> T:
     """SLICE for unit steps, STRIDED_SLICE for others."""
     b = call.b
+    if not all_constant(*call.node.inputs[1:]) or not call.node.operand(0).is_static:
+        return runtime_slice(call)
     dims = call.dims(0)
     starts, ends = call.const(1, "starts"), call.const(2, "ends")
     axes = call.optional_const(3, "axes")
@@ -78,10 +96,12 @@ def slice_operator(call: Call) -> T:
     return b.strided_slice(call.x(0), call.spread(begin), call.spread(end), call.spread(step), shape)
 
 
-@lowers("Pad", layout=Along(operands=(0,)))
+@lowers("Pad", layout=_by_constants)
 def pad(call: Call) -> T:
     """PAD or PADV2 for constants, MIRROR_PAD for reflection, slices and joins for edges and wrapping."""
     b = call.b
+    if not all_constant(*call.node.inputs[1:]) or not call.node.operand(0).is_static:
+        return runtime_pad(call)
     dims = call.dims(0)
     pads = [int(p) for p in call.const(1, "pads")]
     axes_operand = call.optional_const(3, "axes")
@@ -123,19 +143,23 @@ def _pad_by_mode(call: Call, x: T, pairs: Sequence[tuple[int, int]], mode: str) 
     return x
 
 
-@lowers("Tile", layout=Along(operands=(0,)))
+@lowers("Tile", layout=_by_constants)
 def tile(call: Call) -> T:
     """TILE."""
+    if not call.is_const(1) or not call.node.operand(0).is_static:
+        return runtime_tile(call)
     return call.b.tile(call.x(0), call.spread([int(r) for r in call.const(1, "repeats")], fill=1))
 
 
-def _expand_rule(node: Node) -> Along:
-    return Along(operands=(0,))
+def _expand_rule(node: Node) -> LayoutRule:
+    return Along(operands=(0,)) if node.output.is_static else FIXED
 
 
 @lowers("Expand", layout=_expand_rule)
 def expand(call: Call) -> T:
     """BROADCAST_TO; the result's shape is static."""
+    if not call.node.output.is_static:
+        return runtime_expand(call)
     x = call.x(0)
     shape = call.out_shape()
     if x.rank < len(shape):
