@@ -186,8 +186,8 @@ _define(
     "EDG110",
     EXIT_MODEL,
     "opset or IR version out of range",
-    "edgec reads opset 7 to the newest that the installed onnx package knows, and IR version 3 and later. Older "
-    "models can be upgraded with onnx.version_converter.",
+    "edgec reads IR version 3 and later, and opset 7 to 26, the newest that ONNX Runtime runs. Operators of older "
+    "opsets are read where they have an exact newer form; onnx.version_converter upgrades other models.",
 )
 _define(
     "EDG111",

@@ -14,6 +14,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgec.converter.importers.onnx import ImportedModel, import_model
 from edgec.errors import EdgecError
+from edgec.ir.inference import infer_node
 from edgec.ir.proto import model_to_proto
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -74,6 +75,8 @@ def assert_import_keeps_function(
 ) -> ImportedModel:
     """The imported model must compute what ONNX Runtime computes from the file itself."""
     imported = import_model(saved(folder, proto), **options)
+    for node in imported.model.graph.nodes:
+        infer_node(node)
     given = dict(feeds or random_feeds(proto))
     expected, found = run(proto, given), run(model_to_proto(imported.model), given)
     assert len(expected) == len(found)
