@@ -78,7 +78,7 @@ def test_a_model_of_several_gigabytes_takes_one_second_and_150_megabytes(tmp_pat
         "assert inspect_model(sys.argv[1])['parameters'] == 3 << 28\n"
         "assert 'onnxruntime' not in sys.modules\n"
         "usage = resource.getrusage(resource.RUSAGE_SELF)\n"
-        "status = open('/proc/self/status').read().split()\n"  # ru_maxrss would include the process that forked this one
+        "status = open('/proc/self/status').read().split()\n"  # ru_maxrss includes the forking process
         "print(usage.ru_utime + usage.ru_stime, int(status[status.index('VmHWM:') + 1]) / 1024)\n"
     )
     path = saved(tmp_path, proto)
