@@ -214,7 +214,7 @@ def _plan(prepared: Prepared, folder: Path, samples: _Samples) -> dict[str, Any]
         "passes_changed": prepared.changed,
         "operators": _operators(prepared),
         "output": str(folder),
-        "files": [name, MANIFEST],
+        "files": [name, *(STEM + suffix for suffix in prepared.target.sidecars), MANIFEST],
         "rejected": name + REJECTED,
         "verification": {"inputs": inputs, "seed": samples.seed if samples.data is None else None},
         "notes": prepared.imported.notes,

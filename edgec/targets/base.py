@@ -122,6 +122,8 @@ class Target(ABC):
     title: ClassVar[str]
     suffix: ClassVar[str]
     """File suffix of the artifact, with the dot; the artifact is called ``model`` + suffix."""
+    sidecars: ClassVar[tuple[str, ...]] = ()
+    """Suffixes of the files that always stand beside the artifact, with the dot."""
     static_shapes: ClassVar[bool] = True
     """Whether every shape must be known before lowering (EDG202 otherwise)."""
     pipeline: ClassVar[str]

@@ -111,7 +111,7 @@ def test_plan_writes_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     arguments = ["convert", str(DIGITS), "--target", "onnxruntime", "-o", str(tmp_path / "out"), "--plan"]
     found = document(capsys, *arguments)
     assert found["status"] == "planned"
-    assert found["plan"]["files"] == ["model.onnx", "manifest.json"]  # type: ignore[index]
+    assert found["plan"]["files"] == ["model.onnx", "model.session.json", "manifest.json"]  # type: ignore[index]
     assert main(arguments) == 0
     assert "pipeline:" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []

@@ -19,8 +19,10 @@ class OnnxRuntimeTarget(Target):
     name: ClassVar[str] = "onnxruntime"
     title: ClassVar[str] = "ONNX Runtime (.onnx), CPU execution provider"
     suffix: ClassVar[str] = ".onnx"
+    sidecars: ClassVar[tuple[str, ...]] = (".session.json",)
     static_shapes: ClassVar[bool] = False
-    pipeline: ClassVar[str] = DEFAULT
+    # ONNX Runtime 1.31 has neither a kernel for Swish nor the way to inline it.
+    pipeline: ClassVar[str] = f"{DEFAULT},expand-functions{{ops=Swish}},eliminate-dead-code"
 
     def refusals(self, model: Model, options: TargetOptions) -> list[Refusal]:
         """Nodes without a CPU kernel."""
