@@ -210,6 +210,13 @@ _define(
     "ONNX Runtime, which provides the reference outputs, refused to load or run the original model. Without a "
     "reference nothing can be verified, so nothing is converted.",
 )
+_define(
+    "EDG114",
+    EXIT_MODEL,
+    "artifact unreadable",
+    "The file given to `edgec inspect` has the name of an artifact, such as a .tflite file, but not its format: it is "
+    "empty, cut off or something else.",
+)
 
 # EDG2xx: the importer or a target cannot hold the model
 _define(

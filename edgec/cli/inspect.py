@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,22 @@ def command(model: str, as_json: bool) -> None:
 
 def _facts(path: Path) -> dict[str, Any]:
     if path.suffix == ".tflite" and path.is_file():
-        from edgec.targets.registry import load
-
-        return load("tflite").inspect(path)
+        return {"format": "tflite", **_artifact(path, "tflite")}
     from edgec.converter.inspect import inspect_model
 
     return {"format": "onnx", **inspect_model(path)}
+
+
+def _artifact(path: Path, target: str) -> dict[str, Any]:
+    from edgec.errors import ModelError
+    from edgec.targets.registry import load
+
+    try:
+        return load(target).inspect(path)
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise ModelError(
+            "EDG114", f"'{path.name}' is no readable {target} file", where=str(path), why=str(error)
+        ) from error
 
 
 def _text(document: dict[str, Any]) -> str:

@@ -94,6 +94,17 @@ def test_inspect(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Conv" in capsys.readouterr().out
 
 
+def test_inspect_of_an_artifact(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["convert", str(DIGITS), "--target", "tflite", "-o", str(tmp_path)]) == 0
+    found = document(capsys, "inspect", str(tmp_path / "model.tflite"))
+    assert found["inputs"][0]["name"] == "x"  # type: ignore[index]
+    content = (tmp_path / "model.tflite").read_bytes()
+    for damaged in (b"", b"something else", content[:64]):
+        (tmp_path / "damaged.tflite").write_bytes(damaged)
+        found = document(capsys, "inspect", str(tmp_path / "damaged.tflite"), code=3)
+        assert found["error"]["code"] == "EDG114"  # type: ignore[index]
+
+
 def test_convert_verify_and_the_manifest(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "out"
     found = document(capsys, "convert", str(DIGITS), "--target", "onnxruntime", "-o", str(out))
