@@ -52,10 +52,12 @@ TABLE: dict[str, Entry] = {}
 FAMILIES = (
     "activation",
     "attention",
+    "bitwise",
     "convolution",
     "elementwise",
     "generators",
     "indexing",
+    "mathematics",
     "matrix",
     "movement",
     "normalization",

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from edgec.ir.types import DataType
 from edgec.targets.tflite.builder import broadcast, options
 from edgec.targets.tflite.layout import ELEMENTWISE
-from edgec.targets.tflite.lowering import Call, lowers
+from edgec.targets.tflite.lowering import Call, lowers, refuse
+from edgec.targets.tflite.operators.integers import absolute, divide_int64, integer_power, integer_power_of
 from edgec.targets.tflite.program import T
 
 SMALL_INTEGERS = (DataType.INT8, DataType.UINT8)
@@ -33,6 +36,8 @@ _ARITHMETIC = {"Add": "ADD", "Sub": "SUB", "Mul": "MUL", "Div": "DIV"}
 def arithmetic(call: Call) -> T:
     """The four operations; integer division truncates toward zero."""
     code = _ARITHMETIC[call.node.op]
+    if code == "DIV" and call.dtype(0) is DataType.INT64:
+        return divide_int64(call.b, call.aligned(0), call.aligned(1))
     return widened(call, lambda a, b: call.b.binary(code, a, b), call.aligned(0), call.aligned(1))
 
 
@@ -100,6 +105,8 @@ _UNARY = {
 @lowers(*_UNARY, layout=ELEMENTWISE)
 def unary(call: Call) -> T:
     """Operators that LiteRT has under the same definition (ROUND rounds half to even, as ONNX's does)."""
+    if call.node.op == "Abs":
+        return widened(call, lambda x: absolute(call.b, x), call.x(0))
     return widened(call, lambda x: call.b.unary(_UNARY[call.node.op], x), call.x(0))
 
 
@@ -122,9 +129,22 @@ def power(call: Call) -> T:
                 return b.mul(x, x)
             if float(exponent.reshape(())) == 0.5:
                 return b.unary("SQRT", x)
-    if y.dtype is not x.dtype:
-        y = b.cast(y, x.dtype)
+    if x.dtype is not DataType.FLOAT:
+        return widened(call, lambda base: _integer_power(call, base, y), x)
+    y = b.cast(y, DataType.FLOAT)
     return b.one("POW", [x, y], x.dtype, broadcast(x.shape, y.shape), options("PowOptions"))
+
+
+def _integer_power(call: Call, x: T, y: T) -> T:
+    """Integers to integer powers exactly; an exponent that is a float must be a whole number known beforehand."""
+    b = call.b
+    if call.is_const(1):
+        exponent = call.const(1, "the exponent").astype(np.float64)
+        if exponent.size == 1 and exponent.ndim <= x.rank and exponent >= 0 and exponent == np.floor(exponent):
+            return integer_power(b, x, int(exponent.reshape(())))
+    if y.dtype is DataType.FLOAT:
+        refuse(f"{x.dtype.name.lower()} to powers that are floats", "cast the base to float32", rule="EDG204")
+    return integer_power_of(b, x, b.cast(y, DataType.INT32) if y.dtype in SMALL_INTEGERS else y)
 
 
 @lowers("Where", layout=ELEMENTWISE)
