@@ -20,7 +20,6 @@ from edgec.cli import options
     show_default=True,
     help="As for convert.",
 )
-@click.option("--allow-custom", multiple=True, metavar="OPERATOR", help="A custom operator that may be written.")
 @click.option("--passes", metavar="PIPELINE", help="Run these passes instead of the target's own.")
 @click.option("--all", "everything", is_flag=True, help="List the nodes that are ok as well.")
 @options.reporting
@@ -30,7 +29,6 @@ def command(
     input_shapes: tuple[Any, ...],
     batch: int | None,
     io_layout: str,
-    allow_custom: tuple[str, ...],
     passes: str | None,
     everything: bool,
     as_json: bool,
@@ -52,7 +50,6 @@ def command(
             input_shapes=shapes,
             batch=batch,
             io_layout=io_layout.upper(),
-            allow_custom=allow_custom,
             passes=passes,
             progress=progress,
         )

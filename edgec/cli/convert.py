@@ -25,7 +25,6 @@ from edgec.cli import options
 @click.option(
     "--precision", type=click.Choice(["float32"]), default="float32", show_default=True, help="Of the artifact."
 )
-@click.option("--allow-custom", multiple=True, metavar="OPERATOR", help="A custom operator that may be written.")
 @click.option("--passes", metavar="PIPELINE", help="Run these passes instead of the target's own.")
 @click.option(
     "--print-ir-after", multiple=True, metavar="PASS", help="Print the IR after a pass, after 'import' or after 'all'."
@@ -44,7 +43,6 @@ def command(
     seed: int,
     io_layout: str,
     precision: str,
-    allow_custom: tuple[str, ...],
     passes: str | None,
     print_ir_after: tuple[str, ...],
     check_ir: bool,
@@ -73,7 +71,6 @@ def command(
             ranges=bounds,
             io_layout=io_layout.upper(),
             precision=precision,
-            allow_custom=allow_custom,
             passes=passes,
             print_ir_after=print_ir_after,
             check_ir=check_ir,

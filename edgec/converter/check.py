@@ -90,7 +90,6 @@ def check(
     batch: int | None = None,
     io_layout: str = "ONNX",
     passes: str | None = None,
-    allow_custom: Sequence[str] = (),
     progress: Progress = silent,
 ) -> CheckReport:
     """Ask a target about every node of an ONNX file; the options are those of :func:`edgec.converter.convert.convert`.
@@ -101,7 +100,7 @@ def check(
     """
     path = Path(model)
     chosen = registry.load(target)
-    options = TargetOptions(io_layout=io_layout, allow_custom=tuple(allow_custom))
+    options = TargetOptions(io_layout=io_layout)
     try:
         prepared = prepare(
             path,

@@ -79,7 +79,6 @@ def convert(
     plan: bool = False,
     isolate: bool = True,
     seed: int = 0,
-    allow_custom: Sequence[str] = (),
     progress: Progress = silent,
 ) -> ConversionResult:
     """Convert an ONNX file and prove that the artifact computes the same function.
@@ -99,7 +98,6 @@ def convert(
         plan: say what would be done and write nothing.
         isolate: run the reference and the artifact in a process of their own, so that a crash there becomes an error.
         seed: of the random samples.
-        allow_custom: custom operators that may be written.
         progress: called with the name of each step as it begins.
 
     Raises:
@@ -120,7 +118,7 @@ def convert(
             chosen,
             input_shapes=input_shapes,
             batch=batch,
-            options=TargetOptions(io_layout=io_layout, allow_custom=tuple(allow_custom)),
+            options=TargetOptions(io_layout=io_layout),
             passes=passes,
             inspection=Inspection(shown, check_ir),
             progress=progress,
@@ -248,7 +246,6 @@ def _manifest(
             "input_shapes": {name: list(shape) for name, shape in sorted(imported.overrides.items())},
             "io_layout": options.io_layout,
             "precision": "float32",
-            "allow_custom": sorted(options.allow_custom),
             "data": None if samples.data is None else manifests.data_entries(samples.data),
             "ranges": {name: list(pair) for name, pair in sorted(samples.ranges.items())},
             "seed": samples.seed,

@@ -64,12 +64,10 @@ class TargetOptions:
 
     Attributes:
         io_layout: ``ONNX`` keeps the model's shapes; ``NHWC`` turns 4-D image inputs and outputs channels-last.
-        allow_custom: names of custom operators that may be written.
         extra: options of this target only.
     """
 
     io_layout: str = "ONNX"
-    allow_custom: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
