@@ -40,7 +40,7 @@ def run(lowered: Lowered, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
             array = feeds[name]
             if name in lowered.layouts:
                 array = array.transpose(lowered.layouts[name])
-            interpreter.set_tensor(detail["index"], np.ascontiguousarray(array))
+            interpreter.set_tensor(detail["index"], np.ascontiguousarray(array).reshape(array.shape))
         interpreter.invoke()
         results = {}
         for name, detail in zip(lowered.payload.output_names, interpreter.get_output_details(), strict=True):
