@@ -96,7 +96,10 @@ def open_session(
     loaded: str | bytes = model if isinstance(model, bytes) else str(model)
     if input_shapes and not isinstance(model, bytes):
         shapes = {name: tuple(int(dim) for dim in shape) for name, shape in input_shapes.items()}
-        changed = redeclare(Path(model), shapes)
+        try:
+            changed = redeclare(Path(model), shapes)
+        except (ValueError, OSError) as error:
+            raise VerificationError("EDG302", "the model file cannot be read", why=str(error)) from error
         if changed is not None:
             loaded = changed
             folder = str(Path(model).resolve().parent)
