@@ -45,11 +45,12 @@ def main() -> None:
     settings.work.mkdir(parents=True, exist_ok=True)
     arguments.results.mkdir(parents=True, exist_ok=True)
     for name in arguments.what:
-        machine = describe()
-        rows = parts.PARTS[name](settings)
-        path = arguments.results / f"{name}.json"
-        document = {"part": name, "machine": machine, "results": rows}
-        path.write_text(json.dumps(document, indent=1, sort_keys=False) + "\n")
+        machine, rows = describe(), {}
+        for row_name, row in parts.PARTS[name](settings):
+            rows[row_name] = row
+            print(f"{name} {row_name}: {json.dumps(row)}", file=sys.stderr, flush=True)
+            document = {"part": name, "machine": machine, "results": rows}
+            (arguments.results / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
     report.write(arguments.results)
 
 

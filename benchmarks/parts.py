@@ -1,10 +1,10 @@
-"""The parts of the benchmark; each returns a JSON object of results by model or by row."""
+"""The parts of the benchmark; each yields rows, the model's or row's name and a JSON object, as they are measured."""
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,8 @@ from tests.models import ModelUnavailable
 
 CHAIN_LENGTHS = (500, 1000, 2000, 5000, 10_000, 20_000)
 
-Results = dict[str, dict[str, object]]
+Row = dict[str, object]
+Results = Iterator[tuple[str, Row]]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,6 @@ class Settings:
 
 def convert(settings: Settings) -> Results:
     """CPU seconds and peak memory of both converters, the runs interleaved; the first run of each warms the caches."""
-    results: Results = {}
     for model in _models(settings):
         commands = {"edgec": _edgec_command(settings, model, "edgec")}
         if settings.peer_python is not None:
@@ -49,24 +49,21 @@ def convert(settings: Settings) -> Results:
                 cost = _run(settings, command)
                 if turn:
                     costs[name].append(cost)
-        row: dict[str, object] = {name: summary(found) for name, found in costs.items()}
+        row: Row = {name: summary(found) for name, found in costs.items()}
         _add_loads(settings, model, row)
-        results[model.name] = row
-        _say(f"convert {model.name}: {_short(row)}")
-    return results
+        yield model.name, row
 
 
 def latency(settings: Settings) -> Results:
     """edgec's artifact with NHWC images against the peer's artifact and against ONNX Runtime, 1 and 2 threads."""
-    results: Results = {}
     for model in _models(settings):
         ours = _artifact(settings, model)
         theirs = _peer_artifact(settings, model)
         if ours is None:
-            results[model.name] = {"ok": False, "message": "edgec has no artifact"}
+            yield model.name, {"ok": False, "message": "edgec has no artifact"}
             continue
         static = catalogue.static_copy(model, settings.work / "static")
-        row: dict[str, object] = {"ok": True}
+        row: Row = {"ok": True}
         reference = OnnxRunner(static, 1)
         inputs, expected = reference.inputs, reference()
         row["edgec_relative_error"] = _relative_error(ours, inputs, expected)
@@ -81,16 +78,13 @@ def latency(settings: Settings) -> Results:
         row["same_file_1"] = compare(
             partial(LiteRunner, ours, 1, inputs), partial(LiteRunner, ours, 1, inputs), seconds=settings.seconds
         ).document()
-        results[model.name] = row
-        _say(f"latency {model.name}: {row}")
-    return results
+        yield model.name, row
 
 
 def operators(settings: Settings) -> Results:
     """Operator and TRANSPOSE counts of the artifacts: edgec in ONNX layout and with NHWC images, and the peer's."""
-    results: Results = {}
     for model in _models(settings):
-        row: dict[str, object] = {}
+        row: Row = {}
         files = {
             "edgec": _converted(settings, model, "edgec-onnx-layout", ()),
             "edgec_nhwc": _artifact(settings, model),
@@ -107,14 +101,11 @@ def operators(settings: Settings) -> Results:
                 "custom": [operator for operator in counts if operator.startswith("CUSTOM")],
                 "bytes": path.stat().st_size,
             }
-        results[model.name] = row
-        _say(f"operators {model.name}: {row}")
-    return results
+        yield model.name, row
 
 
 def scaling(settings: Settings) -> Results:
     """The default passes on chains of 500 to 20,000 nodes, each in its own process, and the exponent of the growth."""
-    results: Results = {}
     folder = settings.work / "chains"
     folder.mkdir(parents=True, exist_ok=True)
     passes = [sys.executable, str(settings.root / "benchmarks" / "chain_passes.py"), "tflite"]
@@ -126,17 +117,14 @@ def scaling(settings: Settings) -> Results:
         command = [*passes, str(path)]
         costs = [_run(settings, command) for _ in range(settings.runs)]
         row = summary(costs)
-        results[f"chain-{length}"] = row
-        _say(f"scaling {length}: {row}")
+        yield f"chain-{length}", row
         if row["ok"]:
             points.append((length, min(cost.cpu_seconds for cost in costs)))
     if len(points) > 1:
         base = _run(settings, passes)
         logs = [(math.log(length), math.log(max(cpu - base.cpu_seconds, 1e-3))) for length, cpu in points]
         slope = float(np.polyfit([x for x, _ in logs], [y for _, y in logs], 1)[0])
-        results["fit"] = {"imports_cpu_seconds": round(base.cpu_seconds, 3), "exponent": round(slope, 3)}
-        _say(f"scaling fit: {results['fit']}")
-    return results
+        yield "fit", {"imports_cpu_seconds": round(base.cpu_seconds, 3), "exponent": round(slope, 3)}
 
 
 def inspect(settings: Settings) -> Results:
@@ -147,19 +135,21 @@ def inspect(settings: Settings) -> Results:
     if not path.exists():
         synthetic.write("large", path)
     command = [sys.executable, "-m", "edgec", "inspect", str(path), "--json"]
-    return {"large": _repeat(settings, command)}
+    yield "large", _repeat(settings, command)
 
 
 def start(settings: Settings) -> Results:
     """`edgec --help` and `edgec --version`, against Python alone and Polygraphy, if the peer has it."""
-    polygraphy = _beside_peer(settings, "polygraphy")
-    peer = {"polygraphy --help": _repeat(settings, [str(polygraphy), "--help"])} if polygraphy else {}
-    return {
-        "edgec --help": _repeat(settings, [sys.executable, "-m", "edgec", "--help"]),
-        "edgec --version": _repeat(settings, [sys.executable, "-m", "edgec", "--version"]),
-        "python -c pass": _repeat(settings, [sys.executable, "-c", "pass"]),
-        **peer,
+    commands = {
+        "edgec --help": [sys.executable, "-m", "edgec", "--help"],
+        "edgec --version": [sys.executable, "-m", "edgec", "--version"],
+        "python -c pass": [sys.executable, "-c", "pass"],
     }
+    polygraphy = _beside_peer(settings, "polygraphy")
+    if polygraphy is not None:
+        commands["polygraphy --help"] = [str(polygraphy), "--help"]
+    for name, command in commands.items():
+        yield name, _repeat(settings, command)
 
 
 PARTS: dict[str, Callable[[Settings], Results]] = {
@@ -212,7 +202,7 @@ def _run(settings: Settings, command: list[str]) -> ProcessCost:
     )
 
 
-def _repeat(settings: Settings, command: list[str]) -> dict[str, object]:
+def _repeat(settings: Settings, command: list[str]) -> Row:
     _run(settings, command)
     return summary([_run(settings, command) for _ in range(max(settings.runs, 5))])
 
@@ -242,7 +232,7 @@ def _only(folder: Path, pattern: str) -> Path | None:
     return found[0] if found else None
 
 
-def _add_loads(settings: Settings, model: BenchmarkModel, row: dict[str, object]) -> None:
+def _add_loads(settings: Settings, model: BenchmarkModel, row: Row) -> None:
     """Say whether each artifact loads and what its error is: an exit code of 0 proves nothing."""
     static = catalogue.static_copy(model, settings.work / "static")
     reference = OnnxRunner(static, 1)
@@ -274,14 +264,6 @@ def _relative_error(path: Path, inputs: dict[str, Array], expected: list[Array])
     except (RuntimeError, ValueError) as error:
         return str(error)[-200:]
     return float(f"{worst_relative_error(expected, runner.results()):.3g}")
-
-
-def _short(row: dict[str, object]) -> str:
-    return ", ".join(
-        f"{name} {entry.get('cpu_seconds', entry.get('returncode'))} s {entry.get('peak_megabytes', '-')} MB"
-        for name, entry in row.items()
-        if isinstance(entry, dict)
-    )
 
 
 def _say(text: str) -> None:

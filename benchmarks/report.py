@@ -27,7 +27,9 @@ def write(folder: Path) -> None:
         "Written by `python benchmarks/convert.py`; the raw numbers are in the JSON files beside this one.",
         "CPU seconds are user + system time of the whole process tree, memory is the peak of that tree (10^6 bytes),",
         "both medians of interleaved runs. Latency ratios come from single runs interleaved A B B A, with the 95 %",
-        "bootstrap interval of the ratio of medians. MobileNetV2, ResNet-50, ViT and YOLOv8n have random weights.",
+        "bootstrap interval over 10 rounds of freshly opened sessions; at one thread the ratio of CPU times as well,",
+        "which other work on the machine disturbs less. edgec's file against itself shows what the method cannot tell",
+        "apart. MobileNetV2, ResNet-50, ViT, YOLOv8n, SqueezeNet and ShuffleNet have random weights.",
     ]
     for part, heading in HEADINGS.items():
         path = folder / f"{part}.json"
@@ -83,18 +85,22 @@ def _convert(results: dict[str, Row]) -> list[str]:
     return _table(header, rows)
 
 
-def _ratio(entry: Row | None) -> str:
+def _ratio(entry: Row | None, processor: bool) -> str:
     if entry is None:
         return "-"
     low, high = entry["interval"]
-    return f"{entry['ratio']:.3f} ({low:.3f}-{high:.3f})"
+    text = f"{entry['ratio']:.3f} ({low:.3f}-{high:.3f})"
+    if not processor:
+        return text
+    low, high = entry["processor_interval"]
+    return f"{text}; CPU {entry['processor_ratio']:.3f} ({low:.3f}-{high:.3f})"
 
 
 def _latency(results: dict[str, Row]) -> list[str]:
     rows = []
     for name, row in results.items():
         if not row["ok"]:
-            rows.append([name, row["message"], *["-"] * 7])
+            rows.append([name, row["message"], *["-"] * 8])
             continue
         cells = [name]
         for threads in (1, 2):
@@ -103,14 +109,19 @@ def _latency(results: dict[str, Row]) -> list[str]:
             cells += [
                 f"{milliseconds['first_milliseconds']:.3f} ms",
                 f"{peer['second_milliseconds']:.3f} ms" if peer else "-",
-                _ratio(peer),
-                _ratio(reference),
+                _ratio(peer, threads == 1),
+                _ratio(reference, threads == 1),
             ]
-        rows.append(cells)
+        rows.append([*cells, _ratio(row["same_file_1"], True)])
     header = ["model"]
     for threads in (1, 2):
-        header += [f"edgec, {threads} thread", "onnx2tf", "edgec / onnx2tf", "edgec / ONNX Runtime"]
-    return _table(header, rows)
+        header += [
+            f"edgec, {threads} thread{'s' * (threads > 1)}",
+            "onnx2tf",
+            "edgec / onnx2tf",
+            "edgec / ONNX Runtime",
+        ]
+    return _table([*header, "edgec / itself, 1 thread"], rows)
 
 
 def _operators(results: dict[str, Row]) -> list[str]:
