@@ -16,7 +16,7 @@ from tests.models import node_test_data
 from .cases import SETS
 from .judge import OUTCOMES, Outcome
 from .report import summary, write_docs
-from .suite import run_suite
+from .suite import read_results, run_suite
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--no-data", action="store_true", help="convert without the stored inputs")
     parser.add_argument("--data", type=Path, help="unpacked onnx/backend/test/data; downloaded when left out")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every outcome to FILE")
+    parser.add_argument("--from-json", type=Path, metavar="FILE", help="run nothing: read what --json wrote")
     parser.add_argument("--show", default="", help="outcomes to list, with commas; 'all' for every one but pass")
     parser.add_argument("--write-docs", action="store_true", help="write docs/coverage/TARGET.md")
     options = parser.parse_args(arguments)
@@ -49,16 +50,20 @@ def main(arguments: list[str] | None = None) -> int:
         if done % 100 == 0 and sys.stderr.isatty():
             print(f"{done} cases, {time.monotonic() - started:.0f} s", file=sys.stderr)
 
-    results = run_suite(
-        options.data or node_test_data(),
-        options.target,
-        sets=options.set or SETS,
-        pattern=options.filter,
-        raw=not options.bound,
-        jobs=options.jobs,
-        with_data=not options.no_data,
-        progress=progress,
-    )
+    data = options.data or node_test_data()
+    if options.from_json:
+        results = read_results(data, options.from_json)
+    else:
+        results = run_suite(
+            data,
+            options.target,
+            sets=options.set or SETS,
+            pattern=options.filter,
+            raw=not options.bound,
+            jobs=options.jobs,
+            with_data=not options.no_data,
+            progress=progress,
+        )
     print(summary(results))
     print(f"{len(results.outcomes)} runs in {time.monotonic() - started:.0f} s")
     if options.json:

@@ -24,8 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
+from edgec.targets import registry
+
 from .cases import Case
-from .judge import Compiler, Outcome, judge
+from .judge import Compiler, Edgec, Outcome, judge
 
 TIME_LIMIT_SECONDS: Final = 60.0
 MEMORY_LIMIT_BYTES: Final = 6 << 30  # of data segments; ONNX Runtime and LiteRT stay below 1 GiB on these tests
@@ -87,9 +89,9 @@ def run_cases(
 def warm_up(compiler: Compiler) -> None:
     """Import in the parent what every child would otherwise import again."""
     names = ["onnx.reference", "onnx.shape_inference", "onnxruntime", "ai_edge_litert.interpreter"]
-    if hasattr(compiler, "target"):
-        names += ["edgec", "edgec.converter.convert", "edgec.converter.check", "edgec.converter.verify"]
-        names += [f"edgec.targets.{compiler.target}"]
+    if isinstance(compiler, Edgec):
+        names += [f"edgec.converter.{name}" for name in ("check", "convert", "verify")]
+        registry.load(compiler.target)
     for name in names:
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(name)

@@ -43,6 +43,7 @@ class Results:
     cases: list[Case]
     outcomes: dict[str, Outcome]
     out_of_scope: dict[str, list[str]] = field(default_factory=dict)
+    with_data: bool = True  # whether `convert` was given the stored inputs to verify with
 
     def raw(self, case: Case) -> Outcome | None:
         return self.outcomes.get(case.key)
@@ -77,6 +78,7 @@ class Results:
         return {
             "schema": "edgec-conformance-1",
             "target": self.target,
+            "with_data": self.with_data,
             "rows": {
                 row.name: {"cases": row.cases, "passed": row.passed, "percent": round(row.percent, 2)}
                 for row in self.rows()
@@ -109,6 +111,16 @@ def run_suite(
 
     With `raw=False`, raw cases that have a bound variant are left out.
     """
+    cases, out_of_scope = select(data, sets, pattern)
+    bound = [variant for case in cases if case.set == "node" and (variant := bound_variant(case))]
+    twice = {variant.name for variant in bound}
+    first = [case for case in cases if raw or case.set != "node" or case.name not in twice]
+    outcomes = run_cases([*first, *bound], compiler(target), jobs=jobs, with_data=with_data, progress=progress)
+    return Results(target, cases, {outcome.key: outcome for outcome in outcomes}, out_of_scope, with_data)
+
+
+def select(data: Path, sets: Sequence[str] = SETS, pattern: str = "") -> tuple[list[Case], dict[str, list[str]]]:
+    """The raw cases in scope, and the names of the others by the type that puts them out of scope."""
     cases: list[Case] = []
     out_of_scope: dict[str, list[str]] = {}
     for name in sets:
@@ -117,11 +129,16 @@ def run_suite(
                 out_of_scope.setdefault(reason, []).append(f"{case.set}/{case.name}")
             else:
                 cases.append(case)
-    bound = [variant for case in cases if case.set == "node" and (variant := bound_variant(case))]
-    twice = {variant.name for variant in bound}
-    first = [case for case in cases if raw or case.set != "node" or case.name not in twice]
-    outcomes = run_cases([*first, *bound], compiler(target), jobs=jobs, with_data=with_data, progress=progress)
-    return Results(target, cases, {outcome.key: outcome for outcome in outcomes}, out_of_scope)
+    return cases, out_of_scope
+
+
+def read_results(data: Path, path: Path) -> Results:
+    """The results that an earlier run wrote to `path` (`Results.to_json`)."""
+    document = json.loads(path.read_text())
+    outcomes = {entry["key"]: Outcome(**entry) for entry in document["outcomes"]}
+    cases, out_of_scope = select(data)
+    known = [case for case in cases if case.key in outcomes or f"{case.key}/bound" in outcomes]
+    return Results(document["target"], known, outcomes, out_of_scope, document["with_data"])
 
 
 def floors(target: str) -> dict[str, int]:
