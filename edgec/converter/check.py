@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from edgec.converter.importers import source_nodes
 from edgec.converter.prepare import Inspection, Progress, prepare, silent
-from edgec.converter.source import SourceNode, SourceNodes, read_source_nodes
+from edgec.converter.source import SourceNode, SourceNodes
 from edgec.errors import EXIT_UNSUPPORTED, EdgecError
 from edgec.targets import registry
 from edgec.targets.base import NodeSupport, Refusal, TargetOptions, Verdict
@@ -117,10 +118,10 @@ def check(
     except EdgecError as error:
         if error.exit_code != EXIT_UNSUPPORTED:
             raise
-        source = read_source_nodes(path)
+        source = source_nodes(path)
         nodes, general = _from_error(source, error)
         return CheckReport(path.name, target, tuple(nodes), tuple(general))
-    source = read_source_nodes(path)
+    source = source_nodes(path)
     nodes, general = _from_refusals(source, refusals)
     return CheckReport(path.name, target, tuple(nodes), tuple(general), tuple(prepared.imported.notes))
 

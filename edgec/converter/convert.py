@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from edgec.converter import manifest as manifests
+from edgec.converter.importers import source_files
 from edgec.converter.output import MANIFEST, REJECTED, OutputFolder, writing
 from edgec.converter.prepare import Inspection, Prepared, Progress, prepare, refuse, silent
-from edgec.converter.source import external_files
 from edgec.errors import UsageError, VerificationError
 from edgec.targets import registry
 from edgec.targets.base import Artifact, Lowered, TargetOptions
@@ -182,7 +182,6 @@ def _verify(prepared: Prepared, lowered: Lowered, artifact: Artifact, samples: _
     from edgec.converter.verify import verify
 
     return verify(
-        prepared.imported.path,
         artifact.main,
         prepared.target.session(artifact.main),
         imported=prepared.imported,
@@ -241,7 +240,7 @@ def _manifest(
     return {
         "schema": manifests.SCHEMA,
         "target": prepared.target.name,
-        "source": {**manifests.source_entry(imported.path, external_files(imported.path)), "opset": imported.opset},
+        "source": {**manifests.source_entry(imported.path, source_files(imported.path)), "opset": imported.opset},
         "options": {
             "input_shapes": {name: list(shape) for name, shape in sorted(imported.overrides.items())},
             "io_layout": options.io_layout,

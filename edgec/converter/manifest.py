@@ -46,14 +46,29 @@ def file_entry(path: Path) -> dict[str, Any]:
 
 
 def source_entry(path: Path, external: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The source model: its name, hash and size, and those of its external data."""
-    entry: dict[str, Any] = {"name": path.name, "sha256": sha256(path), "size": path.stat().st_size}
-    if external:
-        entry["external"] = [
-            {"name": str(item.relative_to(path.parent)), "sha256": sha256(item), "size": item.stat().st_size}
-            for item in external
-        ]
-    return entry
+    """The source model: its name, hash and size, and those of its external data; of a folder, of all its files."""
+    base = path if path.is_dir() else path.parent
+    listed = [
+        {"name": item.relative_to(base).as_posix(), "sha256": sha256(item), "size": item.stat().st_size}
+        for item in external
+    ]
+    size = sum(item["size"] for item in listed) if path.is_dir() else path.stat().st_size
+    entry: dict[str, Any] = {"name": path.name, "sha256": source_hash(path), "size": size}
+    return {**entry, "external": listed} if listed else entry
+
+
+def source_hash(path: Path) -> str:
+    """The hash of a file, or of the lines that sha256sum would print for a folder's files, sorted by name."""
+    if not path.is_dir():
+        return sha256(path)
+    names = sorted(item.relative_to(path).as_posix() for item in folder_files(path))
+    lines = "".join(f"{sha256(path / name)}  {name}\n" for name in names)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def folder_files(path: Path) -> tuple[Path, ...]:
+    """The files of a folder that is a source, sorted; links are left out."""
+    return tuple(sorted(item for item in path.rglob("*") if item.is_file() and not item.is_symlink()))
 
 
 def data_entries(path: Path) -> list[dict[str, Any]]:

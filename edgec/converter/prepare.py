@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgec.converter.importers.onnx import ImportedModel, import_model, require_static
+from edgec.converter.importers import open_source
+from edgec.converter.importers.imported import ImportedModel, SourceOptions
+from edgec.converter.importers.onnx import require_static
 from edgec.errors import EXIT_UNSUPPORTED, EdgecError, UnsupportedError, UsageError
 from edgec.ir.graph import Model
 from edgec.ir.passes.base import Pass, parse_pipeline
@@ -93,6 +95,8 @@ def prepare(
     *,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     batch: int | None = None,
+    signature: str | None = None,
+    trust: bool = False,
     options: TargetOptions | None = None,
     passes: str | None = None,
     inspection: Inspection | None = None,
@@ -109,7 +113,7 @@ def prepare(
     pipeline = parse_pipeline(target.pipeline if passes is None else passes)
     _require_known(look.print_after, pipeline)
     progress("reading the model")
-    imported = import_model(path, input_shapes=input_shapes, batch=batch)
+    imported = open_source(path, SourceOptions(input_shapes, batch, signature, trust))
     if target.static_shapes:
         require_static(imported)
     prepared = Prepared(target, chosen, imported, pipeline)

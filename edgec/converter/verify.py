@@ -1,4 +1,4 @@
-"""Verification: the artifact against ONNX Runtime on the original file.
+"""Verification: the artifact against the original model in its own runtime.
 
 An artifact is verified when it loads, has the model's interface, runs, and every output that the inputs can change is
 as close to the reference as its precision allows: float32 relative L2 <= max(1e-4, 3 x floor), float16 1e-2, int8
@@ -20,7 +20,7 @@ from edgec.converter.verification import judgement
 from edgec.converter.verification.data import Feeds, load_samples
 from edgec.converter.verification.inputs import ATTEMPTS, Generator
 from edgec.converter.verification.metrics import Difference, same
-from edgec.converter.verification.reference import Host, InProcess, Reference, ReferenceModel, collect, refused
+from edgec.converter.verification.reference import Host, InProcess, Reference, ReferenceModel, collect
 from edgec.converter.verification.report import FAILED, PASSED, InputReport, VerificationReport
 from edgec.errors import EdgecError, UsageError, VerificationError
 from edgec.ir.graph import Model, Value
@@ -29,7 +29,7 @@ from edgec.runtime.session import Session, TensorSpec
 from edgec.targets.base import SessionSpec
 
 if TYPE_CHECKING:
-    from edgec.converter.importers.onnx import ImportedModel
+    from edgec.converter.importers.imported import ImportedModel
 
 SAMPLES = 3
 """Random samples that are compared."""
@@ -48,7 +48,6 @@ TIMEOUT_S = 600.0
 
 
 def verify(
-    source: str | Path,
     artifact: str | Path,
     spec: SessionSpec,
     *,
@@ -65,9 +64,8 @@ def verify(
     """Compare an artifact with the model that it was made from.
 
     Args:
-        source: the original ONNX file.
         artifact, spec: the file to open, and how.
-        imported: the canonical model (for the interface and the domains of random inputs) and the overridden shapes.
+        imported: the canonical model (for the interface and the domains of random inputs), and how the original is run.
         data: inputs to use, see :func:`edgec.converter.verification.data.load_samples`; seeded random by default.
         ranges: input name to (low, high) of the random inputs.
         samples: how many inputs; :data:`SAMPLES` random ones by default, all of the data up to :data:`DATA_SAMPLES`.
@@ -78,31 +76,31 @@ def verify(
     Raises:
         VerificationError: EDG302 and EDG303 when the artifact does not load or run; EDG301, EDG304 and EDG305 with the
             report in ``details["verification"]``.
-        ModelError: EDG113 when ONNX Runtime cannot run the original.
+        ModelError: EDG113 when the original cannot be run in its own runtime.
         UsageError: EDG002, EDG005, EDG006 for data and ranges that do not fit.
     """
-    model, path = imported.model, Path(source)
+    model, original = imported.model, imported.original
     inputs = [_input_spec(value) for value in model.graph.inputs]
     given = None if data is None else _load(data, inputs, samples)
     generator = Generator(inputs, model, ranges or {}, seed)
     depends = judgement.dependent_outputs(model.graph)
     fixed: frozenset[str] = frozenset()
     with _host(isolate, timeout_s) as host:
-        reference_model = ReferenceModel(host, path, _static_overrides(imported), imported.opset)
+        reference_model = ReferenceModel(host, original)
         if given is not None:
-            reference = _run_given(reference_model, path, given)
+            reference = _run_given(reference_model, given)
         else:
             wanted = 1 if not inputs else SAMPLES if samples is None else max(samples, 1)
             more = MORE_SAMPLES if samples is None and inputs else 0
             generator, reference = _run_random(
-                reference_model, path, generator, inputs, model, ranges or {}, seed, wanted, more, depends
+                reference_model, generator, inputs, model, ranges or {}, seed, wanted, more, depends
             )
         reference_model.floors(reference)
         report = VerificationReport(
             precision or judgement.precision_of(model.graph),
             len(reference.feeds),
             None if given is not None else seed,
-            {"runtime": "onnxruntime", "version": _version("onnxruntime")},
+            {"runtime": original.package, "version": _version(original.package)},
             notes=list(reference.notes),
         )
         for item in inputs:
@@ -132,14 +130,15 @@ def verify_folder(
 
     Args:
         folder: the output folder of a conversion.
-        against: the original ONNX file.
+        against: the original model.
 
     Raises:
         VerificationError: EDG306 when there is no manifest or the artifact is not the one it describes; otherwise see
             :func:`verify`.
     """
-    from edgec.converter.importers.onnx import import_model
-    from edgec.converter.manifest import sha256
+    from edgec.converter.importers import open_source
+    from edgec.converter.importers.imported import SourceOptions
+    from edgec.converter.manifest import sha256, source_hash
     from edgec.ir.passes.base import parse_pipeline
     from edgec.targets import registry
 
@@ -159,15 +158,14 @@ def verify_folder(
     if not artifact.is_file() or sha256(artifact) != expected:
         problem = "is not there" if not artifact.is_file() else "has changed since it was written"
         raise VerificationError("EDG306", f"the artifact '{artifact.name}' {problem}", where=f"folder '{root}'")
-    imported = import_model(against, input_shapes=options.get("input_shapes") or None)
+    imported = open_source(against, SourceOptions(options.get("input_shapes") or None))
     for item in parse_pipeline("fold-constants"):
         item.apply(imported.model)
     notes = []
-    if sha256(Path(against)) != source:
+    if source_hash(Path(against)) != source:
         notes.append(f"'{Path(against).name}' is not the file that the artifact was made from")
     try:
         report = verify(
-            against,
             artifact,
             target.session(artifact),
             imported=imported,
@@ -208,14 +206,6 @@ def _physical_memory() -> int | None:
         return None
 
 
-def _static_overrides(imported: ImportedModel) -> dict[str, list[int]]:
-    return {
-        name: [dim for dim in shape if isinstance(dim, int)]
-        for name, shape in imported.overrides.items()
-        if all(isinstance(dim, int) for dim in shape)
-    }
-
-
 def _input_spec(value: Value) -> TensorSpec:
     dtype = np.dtype(object) if value.dtype is DataType.STRING else value.dtype.numpy
     return TensorSpec(value.name, dtype, value.shape or ())
@@ -237,11 +227,11 @@ def _one_value(feeds: list[Feeds], name: str) -> bool:
     return all(same(item[name], feeds[0][name]) for item in feeds[1:])
 
 
-def _run_given(model: ReferenceModel, path: Path, given: list[Feeds]) -> Reference:
+def _run_given(model: ReferenceModel, given: list[Feeds]) -> Reference:
     try:
         reference = collect(model, given.__getitem__, len(given), 0, set())
     except VerificationError as error:
-        raise refused(path, error) from error
+        raise model.refused(error) from error
     if len(given) == 1:
         reference.notes.append("one sample: whether the outputs depend on the inputs was not tried")
     return reference
@@ -249,7 +239,6 @@ def _run_given(model: ReferenceModel, path: Path, given: list[Feeds]) -> Referen
 
 def _run_random(
     reference_model: ReferenceModel,
-    path: Path,
     generator: Generator,
     inputs: list[TensorSpec],
     model: Model,
@@ -271,7 +260,7 @@ def _run_random(
             if error.details.get("signal") or "timeout_s" in error.details:
                 break
     assert first is not None
-    problem = refused(path, first)
+    problem = reference_model.refused(first)
     problem.help = "give real inputs with --data, or ranges with --range NAME:low,high"
     raise problem from first
 

@@ -1,27 +1,24 @@
-"""The reference: ONNX Runtime on the original file, without graph optimisations, and what optimising it changes.
+"""The reference: the original model in its own runtime, and what another way of running it there changes.
 
-Only the declared extents of the graph inputs are replaced, where the user asked for it.  The difference between all
-optimisations and none is the floor below which no artifact can be asked to stay.
+ONNX files run in ONNX Runtime without graph optimisations (and with all of them), LiteRT files in LiteRT with its
+built-in kernels (and with XNNPACK).  The difference is the floor below which no artifact can be asked to stay.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from edgec.converter.importers.imported import Original
 from edgec.converter.verification.data import Feeds
 from edgec.converter.verification.metrics import Difference, indistinguishable
 from edgec.errors import ModelError, VerificationError
 from edgec.ir.types import Array
 from edgec.runtime.session import Session
-
-FACTORY = "edgec.runtime.onnxruntime:open_session"
-UPGRADING_FACTORY = "edgec.runtime.upgraded:open_session"
-FIRST_OPSET = 7
-"""Models older than this are upgraded for ONNX Runtime where it has no kernels for them."""
+from edgec.targets.base import SessionSpec
 
 DISTINCT = 1e-4
 """Outputs for different inputs that are closer than this (relative L2) count as the same."""
@@ -59,7 +56,7 @@ class Reference:
     """Inputs, the outputs they give, and the floor.
 
     Attributes:
-        floors: output name to optimised against unoptimised; empty when only one of them runs.
+        floors: output name to the other way against the plain one; empty when only one of them runs.
         constant: names of the outputs that did not change over at least two samples.
     """
 
@@ -71,48 +68,39 @@ class Reference:
 
 
 class ReferenceModel:
-    """The original file in ONNX Runtime.
+    """The original in its own runtime, in the first way that loads.
 
-    Args:
-        shapes: input name to the extents that were asked for instead of the declared ones.
-        opset: version of the default domain in the file.
+    Attributes:
+        way: the one that was taken.
+        only_other: whether it loads only as :attr:`Way.other`.
 
     Raises:
-        ModelError: EDG113 when ONNX Runtime does not load it.
+        ModelError: EDG113 when the runtime does not load it.
     """
 
-    def __init__(self, host: Host, path: Path, shapes: Mapping[str, Sequence[int]], opset: int = FIRST_OPSET):
+    def __init__(self, host: Host, original: Original):
         self._host = host
-        self._path = path
-        self._shapes = {name: list(shape) for name, shape in shapes.items()}
-        self._factory = FACTORY
-        self.optimised = False
-        self.upgraded = False
-        try:
-            self.session = self._open_any()
-        except ModelError:
-            if opset >= FIRST_OPSET:
-                raise
-            self._factory, self.upgraded, self.optimised = UPGRADING_FACTORY, True, False
-            self.session = self._open_any()
+        self.original = original
+        self.only_other = False
+        failure: VerificationError | None = None
+        for way in original.ways:
+            self.way = way
+            for spec in (way.plain, way.other):
+                if spec is None:
+                    continue
+                try:
+                    self.session = self._open(spec)
+                    self.only_other = spec is way.other
+                    return
+                except VerificationError as error:
+                    failure = error
+                    if _broke_down(error):
+                        raise self.refused(error) from error
+        assert failure is not None
+        raise self.refused(failure) from failure
 
-    def _open(self, optimise: bool) -> Session:
-        options: dict[str, Any] = {"optimise": optimise}
-        if self._shapes:
-            options["input_shapes"] = self._shapes
-        return self._host.open(self._factory, self._path, options)
-
-    def _open_any(self) -> Session:
-        try:
-            return self._open(False)
-        except VerificationError as error:
-            if error.details.get("signal") or "timeout_s" in error.details:
-                raise refused(self._path, error) from error
-        try:
-            self.optimised = True
-            return self._open(True)
-        except VerificationError as error:
-            raise refused(self._path, error) from error
+    def _open(self, spec: SessionSpec) -> Session:
+        return self._host.open(spec.factory, self.original.path, dict(spec.options))
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
         """All outputs by name.
@@ -123,29 +111,45 @@ class ReferenceModel:
         return self.session.run(feeds)
 
     def floors(self, reference: Reference) -> None:
-        """Run the optimised model on the same inputs and note how far it is from the unoptimised one."""
+        """Run the original in the other way on the same inputs and note how far the two are apart."""
         self.session.close()
-        if self.upgraded:
-            reference.notes.append(
-                "the reference was upgraded by onnx.version_converter: ONNX Runtime lacks kernels below opset 7"
-            )
-        if self.optimised:
-            reference.notes.append("ONNX Runtime runs the model only with optimisations, so there is no floor")
+        runtime, other = self.original.runtime, self.way.other
+        if self.way.note:
+            reference.notes.append(self.way.note)
+        if other is None:
+            return
+        if self.only_other:
+            reference.notes.append(f"{runtime} runs the model only with optimisations, so there is no floor")
             return
         session: Session | None = None
         try:
-            session = self._open(True)
+            session = self._open(other)
             for feeds, outputs in zip(reference.feeds, reference.outputs):
                 for name, array in session.run(feeds).items():
                     reference.floors.setdefault(name, Difference()).add(outputs[name], array)
         except VerificationError as error:
-            if error.details.get("signal") or "timeout_s" in error.details:
-                raise refused(self._path, error) from error
+            if _broke_down(error):
+                raise self.refused(error) from error
             reference.floors.clear()
-            reference.notes.append("ONNX Runtime does not run the model with optimisations, so there is no floor")
+            reference.notes.append(f"{runtime} does not run the model with optimisations, so there is no floor")
         finally:
             if session is not None:
                 session.close()
+
+    def refused(self, error: VerificationError) -> ModelError:
+        """The error for a model that its own runtime does not load or run."""
+        return ModelError(
+            "EDG113",
+            f"{self.original.runtime} cannot {'load' if error.code == 'EDG302' else 'run'} the original model",
+            where=f"file '{self.original.path.name}'",
+            why=error.why or error.message,
+            details=dict(error.details),
+        )
+
+
+def _broke_down(error: VerificationError) -> bool:
+    """Whether the process crashed or ran out of time, so that trying something else would only repeat that."""
+    return bool(error.details.get("signal")) or "timeout_s" in error.details
 
 
 def collect(
@@ -182,14 +186,3 @@ def note_constant(reference: Reference) -> None:
     first, last = reference.outputs[0], reference.outputs[-1]
     equal = {name for name in first if indistinguishable(first[name], last[name], DISTINCT)}
     reference.constant = equal if count == 2 else reference.constant & equal
-
-
-def refused(path: Path, error: VerificationError) -> ModelError:
-    """The error for a model that ONNX Runtime itself does not load or run."""
-    return ModelError(
-        "EDG113",
-        f"ONNX Runtime cannot {'load' if error.code == 'EDG302' else 'run'} the original model",
-        where=f"file '{path.name}'",
-        why=error.why or error.message,
-        details=dict(error.details),
-    )

@@ -41,7 +41,7 @@ ORT = SessionSpec("edgec.runtime.onnxruntime:open_session")
 def compare(path: Path, artifact: Path, spec: SessionSpec = ORT, **options: Any) -> VerificationReport:
     """Verify one ONNX file against another."""
     model = imported(path, input_shapes=options.pop("input_shapes", None))
-    return verify(path, artifact, spec, imported=model, isolate=options.pop("isolate", False), **options)
+    return verify(artifact, spec, imported=model, isolate=options.pop("isolate", False), **options)
 
 
 class Disturbed:

@@ -4,44 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import Error as ProtobufError  # type: ignore[import-untyped]
 from onnx import ModelProto
 
+from edgec.converter.importers.imported import ImportedModel
 from edgec.converter.importers.onnx.functions import inline_functions
 from edgec.converter.importers.onnx.order import name_nodes, sort_nodes
+from edgec.converter.importers.onnx.original import original
 from edgec.converter.importers.onnx.reader import open_model
 from edgec.converter.importers.onnx.shapes import bind_shapes, require_static_shapes
 from edgec.converter.importers.onnx.upgrades import upgrade_model
 from edgec.errors import EdgecError, ModelError
-from edgec.ir.graph import Model
 from edgec.ir.inference import CANONICAL_OPSET
 from edgec.ir.proto import model_from_proto
 from edgec.ir.types import Shape
 
 OLDEST_IR = 3
-
-
-@dataclass
-class ImportedModel:
-    """A model in the IR and what was done to get it there.
-
-    Attributes:
-        model: the IR, every node at :data:`edgec.ir.inference.CANONICAL_OPSET`.
-        path: the file.
-        opset: version of the default domain in the file.
-        overrides: input name to the shape that replaced the declared one; the reference needs the same.
-        notes: what the user should know (batch bound, placeholder shapes dropped, ...).
-    """
-
-    model: Model
-    path: Path
-    opset: int
-    overrides: dict[str, Shape] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
 
 
 def import_model(
@@ -63,8 +44,11 @@ def import_model(
         check_versions(file.proto, file.path)
         proto = _ordered(file.proto)
         model = model_from_proto(proto, file.load)
-        imported = ImportedModel(model, file.path, model.opset)
-        bind_shapes(model, input_shapes or {}, batch, imported.overrides, imported.notes)
+        overrides: dict[str, Shape] = {}
+        notes: list[str] = []
+        bind_shapes(model, input_shapes or {}, batch, overrides, notes)
+        origin = original(file.path, model.opset, overrides)
+        imported = ImportedModel(model, file.path, model.opset, origin, overrides, notes)
         upgrade_model(model)
         model.ir_version = max(model.ir_version, 10)
     return imported
