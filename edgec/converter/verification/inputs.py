@@ -214,8 +214,8 @@ def _floats(
 def _free(rng: np.random.Generator, shape: tuple[int, ...], sample: int) -> Array:
     """Numbers that nothing restricts, of another kind in every sample."""
     kind = sample % 3
-    if kind == 0:
-        return np.asarray(rng.standard_normal(shape, dtype=np.float32))
+    if kind == 0:  # wide enough to reach the ends of saturating operators, whose middle is hardly told from noise
+        return np.asarray(4 * rng.standard_normal(shape, dtype=np.float32))
     if kind == 1 and len(shape) >= 3 and shape[-1] > 3 and shape[-2] > 3:
         return _image(rng, shape)
     if kind == 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -24,9 +23,6 @@ INT8_SQNR_DB = 15.0
 ZERO_LIMIT = {"float32": 1e-6, "float16": 1e-3, "quantized": 1e-3, "int8": 1e-2}
 """Largest absolute value where the reference is all zeros."""
 
-SIGMOID_RESOLUTION = 2.0**-23
-"""Absolute error of ONNX Runtime's own Sigmoid, however small the result: it is a rational function plus 0.5."""
-
 TIE_FRACTION = 1e-4
 """Share of whole numbers that may differ when they come out of comparing or rounding floats."""
 
@@ -39,7 +35,6 @@ _CARRYING = frozenset(
     "Identity Cast Reshape Squeeze Unsqueeze Flatten Transpose Concat Slice Split Gather Not And Or Where "
     "ReduceMean".split()
 )
-_SIGMOIDS = frozenset({"Sigmoid"})
 
 
 def precision_of(graph: Graph) -> str:
@@ -143,13 +138,10 @@ def judge(
         threshold = INT8_SQNR_DB
     elif floats:
         threshold = max(limit_of(precision), FLOOR_FACTOR * (floor_l2 or 0.0))
-        if difference.reference_energy and _comes_from(graph, name, _SIGMOIDS, floats=False):
-            root_mean_square = math.sqrt(difference.reference_energy / difference.elements)
-            threshold = max(threshold, SIGMOID_RESOLUTION / root_mean_square)
     why = (
         _failure_of_floats(difference, precision, threshold)
         if threshold is not None
-        else _failure_of_integers(difference, floor, _comes_from(graph, name, _DECIDING, floats=True))
+        else _failure_of_integers(difference, floor, _is_decision(graph, name))
     )
     status = PASSED
     if why:
@@ -207,12 +199,8 @@ def _failure_of_integers(difference: Difference, floor: Difference | None, decis
     return f"{count} of {difference.elements} elements differ, by up to {difference.max_abs:g}"
 
 
-def _comes_from(graph: Graph, name: str, ops: frozenset[str], *, floats: bool) -> bool:
-    """Whether an output holds results of one of these operators, moved or averaged at most.
-
-    Args:
-        floats: only if the operator reads floats.
-    """
+def _is_decision(graph: Graph, name: str) -> bool:
+    """Whether an output holds results of comparing or rounding floats, moved or averaged at most."""
     pending = [graph.outputs[graph.output_names.index(name)]]
     seen: set[Value] = set()
     while pending:
@@ -221,7 +209,7 @@ def _comes_from(graph: Graph, name: str, ops: frozenset[str], *, floats: bool) -
         if value in seen or node is None:
             continue
         seen.add(value)
-        if node.op in ops and (not floats or any(v is not None and v.dtype.is_float for v in node.inputs)):
+        if node.op in _DECIDING and any(item is not None and item.dtype.is_float for item in node.inputs):
             return True
         if node.op in _CARRYING:
             pending.extend(item for item in node.inputs if item is not None)
