@@ -93,9 +93,7 @@ def _gather(node: Node, operands: Operands) -> list[Array]:
     axis = node.attr_int("axis", 0)
     extent = data.shape[axis]
     if np.any(indices < -extent) or np.any(indices >= extent):
-        raise ModelError(
-            "EDG109", f"'{node.name}' gathers outside of its constant", where=f"node '{node.name}'"
-        )
+        raise ModelError("EDG109", f"'{node.name}' gathers outside of its constant", where=f"node '{node.name}'")
     return [np.asarray(np.take(data, np.where(indices < 0, indices + extent, indices), axis=axis))]
 
 

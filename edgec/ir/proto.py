@@ -278,9 +278,7 @@ def graph_from_proto(
                 made = Value(f"{name}_unused_{position_out}")
             outputs.append(made)
         domain = "" if node.domain == "ai.onnx" else node.domain
-        graph.append(
-            Node(node.op_type, operands, outputs, attributes, name=name, domain=domain, sources=(name,))
-        )
+        graph.append(Node(node.op_type, operands, outputs, attributes, name=name, domain=domain, sources=(name,)))
     root = graph
     while root.parent is not None:
         root = root.parent
@@ -458,11 +456,20 @@ def own_constants(graph: Graph, outer: Mapping[Value, str] | None = None) -> Ite
 
 
 def model_to_proto(
-    model: Model, *, initializers: bool | StoreTensor = True, value_info: bool = False
+    model: Model,
+    *,
+    initializers: bool | StoreTensor = True,
+    value_info: bool = False,
+    opset: int | None = None,
+    ir_version: int | None = None,
 ) -> ModelProto:
-    """The message of a model."""
-    proto = ModelProto(ir_version=model.ir_version, producer_name="edgec", doc_string=model.doc)
-    proto.opset_import.add(domain="", version=model.opset)
+    """The message of a model.
+
+    Args:
+        opset, ir_version: the versions to stamp instead of the model's own (see :mod:`edgec.ir.lowest_opset`).
+    """
+    proto = ModelProto(ir_version=ir_version or model.ir_version, producer_name="edgec", doc_string=model.doc)
+    proto.opset_import.add(domain="", version=opset or model.opset)
     used = {node.domain for node in all_nodes(model.graph) if node.domain}
     for domain in sorted(used):
         proto.opset_import.add(domain=domain, version=model.domains.get(domain, 1))

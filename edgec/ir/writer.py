@@ -26,11 +26,19 @@ KEPT_INSIDE = 1024
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
 
 
-def write_model(model: Model, path: str | os.PathLike[str], *, limit: int = INLINE_LIMIT) -> list[Path]:
+def write_model(
+    model: Model,
+    path: str | os.PathLike[str],
+    *,
+    opset: int | None = None,
+    ir_version: int | None = None,
+    limit: int = INLINE_LIMIT,
+) -> list[Path]:
     """Write a model.
 
     Args:
         path: the file; a data file, where one is needed, is called ``PATH.data``.
+        opset, ir_version: the versions to stamp instead of the model's own (see :mod:`edgec.ir.lowest_opset`).
         limit: bytes beyond which the weights go into the data file.
 
     Returns:
@@ -41,7 +49,12 @@ def write_model(model: Model, path: str | os.PathLike[str], *, limit: int = INLI
     """
     file = Path(path)
     tensors: list[tuple[str, Tensor]] = []
-    proto = model_to_proto(model, initializers=lambda name, tensor: tensors.append((name, tensor)))
+    proto = model_to_proto(
+        model,
+        initializers=lambda name, tensor: tensors.append((name, tensor)),
+        opset=opset,
+        ir_version=ir_version,
+    )
     graph = bytes(proto.graph.SerializeToString(deterministic=True))
     proto.ClearField("graph")
     header = bytes(proto.SerializeToString(deterministic=True))

@@ -22,14 +22,31 @@ SMALL = 1024
 """Constants up to this many elements are given as initializers, since kernels may insist on knowing them."""
 
 
-def missing_kernels(model: Model) -> list[Refusal]:
-    """A refusal for every node without a kernel, in graph order."""
+def runnable_opset(model: Model) -> tuple[int, list[Refusal]]:
+    """The lowest opset that the model can be written at and that has a kernel for every node.
+
+    Returns:
+        The opset and no refusals; or, where no opset has all kernels, the lowest one with its refusals in graph order.
+    """
+    from edgec.ir.lowest_opset import lowest_opset
+
+    lowest = lowest_opset(model)
+    refused = missing_kernels(model, lowest)
+    if refused:
+        for opset in range(lowest + 1, model.opset + 1):
+            if not missing_kernels(model, opset):
+                return opset, []
+    return lowest, refused
+
+
+def missing_kernels(model: Model, opset: int) -> list[Refusal]:
+    """A refusal for every node without a kernel at an opset, in graph order."""
     verdicts: dict[Hashable, str | None] = {}
     refusals = []
     for node in all_nodes(model.graph):
         key = _kind(node)
         if key not in verdicts:
-            verdicts[key] = _ask(_lone(node, model))
+            verdicts[key] = _ask(_lone(node, model, opset))
         why = verdicts[key]
         if why is not None:
             refusals.append(
@@ -39,7 +56,7 @@ def missing_kernels(model: Model) -> list[Refusal]:
                     node.sources,
                     "EDG231",
                     f"ONNX Runtime has no CPU kernel for it: {why}",
-                    "another opset or element type may have one",
+                    "another element type may have one",
                 )
             )
     return refusals
@@ -63,12 +80,12 @@ def _attribute_key(value: object) -> str:
     return f"tensor {value.dtype.name} {value.shape}" if isinstance(value, Tensor) else repr(value)
 
 
-def _lone(node: Node, model: Model) -> ModelProto:
+def _lone(node: Node, model: Model, opset: int) -> ModelProto:
     """A model with this node only; everything it takes becomes an input or, when small and constant, an initializer."""
     proto = helper.make_model(
         helper.make_graph([node_to_proto(node)], "lone", [], []),
         opset_imports=[
-            helper.make_opsetid("", model.opset),
+            helper.make_opsetid("", opset),
             *(helper.make_opsetid(domain, number) for domain, number in sorted(model.domains.items()) if domain),
         ],
         ir_version=model.ir_version,

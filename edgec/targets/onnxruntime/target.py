@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,8 +14,21 @@ from edgec.ir.passes import DEFAULT
 from edgec.targets.base import Artifact, Finding, Lowered, Refusal, SessionSpec, Target, TargetOptions
 
 
+@dataclass(frozen=True)
+class Versioned:
+    """A canonical model and the versions to write it at."""
+
+    model: Model
+    opset: int
+    ir_version: int
+
+
 class OnnxRuntimeTarget(Target):
-    """The canonical graph after the passes, for ONNX Runtime's CPU execution provider; shapes may stay dynamic."""
+    """The canonical graph after the passes, for ONNX Runtime's CPU execution provider; shapes may stay dynamic.
+
+    It is written at the lowest opset at which it means the same and ONNX Runtime has all kernels (13 at the least), so
+    that older runtimes load it too.
+    """
 
     name: ClassVar[str] = "onnxruntime"
     title: ClassVar[str] = "ONNX Runtime (.onnx), CPU execution provider"
@@ -25,25 +39,31 @@ class OnnxRuntimeTarget(Target):
     pipeline: ClassVar[str] = f"{DEFAULT},expand-functions{{ops=Swish}},eliminate-dead-code"
 
     def refusals(self, model: Model, options: TargetOptions) -> list[Refusal]:
-        """Nodes without a CPU kernel."""
-        from edgec.targets.onnxruntime.kernels import missing_kernels
-
-        found = missing_kernels(model)
-        if options.io_layout != "ONNX":
-            found.insert(0, Refusal("", "", (), "EDG231", "it keeps ONNX's own layout", "leave --io-layout out"))
-        return found
+        """Nodes without a CPU kernel at any opset that the model can be written at."""
+        return self._judge(model, options)[1]
 
     def lower(self, model: Model, options: TargetOptions) -> Lowered:
-        """The model itself is what is written.
+        """The model itself is what is written, under the versions found for it.
 
         Raises:
             UnsupportedError: EDG231, the first of :meth:`refusals`.
         """
-        refused = self.refusals(model, options)
+        from edgec.ir.lowest_opset import lowest_ir_version
+
+        opset, refused = self._judge(model, options)
         if refused:
             first = refused[0]
             raise UnsupportedError("EDG231", f"{self.name} cannot hold '{first.node}'", why=first.reason)
-        return Lowered(model)
+        ir_version = lowest_ir_version(model, opset)
+        return Lowered(Versioned(model, opset, ir_version), [f"written at opset {opset}, IR version {ir_version}"])
+
+    def _judge(self, model: Model, options: TargetOptions) -> tuple[int, list[Refusal]]:
+        from edgec.targets.onnxruntime.kernels import runnable_opset
+
+        opset, found = runnable_opset(model)
+        if options.io_layout != "ONNX":
+            found.insert(0, Refusal("", "", (), "EDG231", "it keeps ONNX's own layout", "leave --io-layout out"))
+        return opset, found
 
     def compile(self, lowered: Lowered, folder: Path, stem: str) -> Artifact:
         """Write ``STEM.onnx``, the sidecar ``STEM.session.json`` and, for models over 2 GB, their data file."""
@@ -51,7 +71,8 @@ class OnnxRuntimeTarget(Target):
         from edgec.targets.onnxruntime.options import write_session_options
 
         main = folder / f"{stem}{self.suffix}"
-        write_model(lowered.payload, main)
+        versioned: Versioned = lowered.payload
+        write_model(versioned.model, main, opset=versioned.opset, ir_version=versioned.ir_version)
         write_session_options(main)
         sidecars = tuple(sorted(path for path in folder.iterdir() if path.is_file() and path != main))
         return Artifact(main, sidecars)
@@ -61,7 +82,7 @@ class OnnxRuntimeTarget(Target):
         return SessionSpec("edgec.runtime.onnxruntime:open_session", {"optimise": True, "threads": threads})
 
     def inspect(self, artifact: Path) -> dict[str, Any]:
-        """Operators with their counts, inputs, outputs, opset and size, read from the file."""
+        """Operators with their counts, inputs, outputs, opset and IR version, read from the file."""
         import onnx
 
         proto = onnx.load(str(artifact), load_external_data=False)
@@ -72,6 +93,7 @@ class OnnxRuntimeTarget(Target):
         return {
             "format": "onnx",
             "opset": max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=0),
+            "ir_version": proto.ir_version,
             "operators": dict(sorted(operators.items())),
             "inputs": [_value(item) for item in proto.graph.input],
             "outputs": [_value(item) for item in proto.graph.output],
