@@ -189,6 +189,8 @@ def _infer_by_schema(node: Node, schema: onnx.defs.OpSchema, opset: int) -> None
     for position, value in enumerate(node.outputs):
         names[value] = f"o{position}"
     proto = node_to_proto(node, names)
+    if node.op == "STFT" and not node.has("onesided"):
+        proto.attribute.append(onnx.helper.make_attribute("onesided", 1))  # the default, which onnx's inference forgets
     try:
         inferred = onnx.shape_inference.infer_node_outputs(
             schema, proto, types, data, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=10

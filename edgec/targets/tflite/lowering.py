@@ -54,6 +54,8 @@ FAMILIES = (
     "attention",
     "bitwise",
     "convolution",
+    "detection",
+    "einsum",
     "elementwise",
     "generators",
     "indexing",
@@ -66,8 +68,11 @@ FAMILIES = (
     "recurrent",
     "reduction",
     "resize",
+    "sampling",
     "scattering",
     "selection",
+    "spectral",
+    "windows",
 )
 
 

@@ -46,6 +46,20 @@ def identity_operator(call: Call) -> T:
     return call.x(0)
 
 
+@lowers("Dropout", layout=Along(operands=(0,)))
+def dropout(call: Call) -> list[T]:
+    """Nothing outside of training; the mask then is true everywhere."""
+    b, node = call.b, call.node
+    ratio = float(call.const(1, "the ratio").reshape(())) if call.is_const(1) else 0.5
+    training = call.has(2) and (not call.is_const(2) or bool(call.const(2, "the mode").reshape(())))
+    if training and ratio != 0.0:
+        refuse("dropout in training mode is random", "export the model in evaluation mode")
+    results = [call.x(0)]
+    if len(node.outputs) > 1:
+        results.append(b.constant(np.ones(call.out_shape(1), np.bool_)))
+    return results
+
+
 @lowers("Concat", layout=ALONG)
 def concat(call: Call) -> T:
     """CONCATENATION."""
