@@ -1,51 +1,36 @@
-"""A verification report as a table for people."""
+"""A verification report as a table for people, as wide as their terminal: what fits least is left out first."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.table import Table
 
-_STYLES = {"passed": "green", "constant": "green", "unverified": "yellow", "failed": "bold red"}
+_STYLES: Final = {"passed": "green", "constant": "green", "unverified": "yellow", "failed": "bold red"}
+_COLUMNS: Final = (
+    ("output", "left"),
+    ("shape", "left"),
+    ("max abs", "right"),
+    ("max rel", "right"),
+    ("rel L2", "right"),
+    ("limit", "right"),
+    ("SQNR dB", "right"),
+    ("argmax", "right"),
+    ("worst channel", "right"),
+    ("", "left"),
+)
+_EXPENDABLE: Final = ("worst channel", "max rel", "argmax", "shape", "max abs", "SQNR dB")
+"""Columns in the order in which they give way."""
 
 
 def render(verification: dict[str, Any]) -> RenderableType:
     """The ``verification`` member of a manifest or document as a table and its notes."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title, justify in (
-        ("output", "left"),
-        ("shape", "left"),
-        ("max abs", "right"),
-        ("max rel", "right"),
-        ("rel L2", "right"),
-        ("limit", "right"),
-        ("SQNR dB", "right"),
-        ("argmax", "right"),
-        ("worst channel", "right"),
-        ("", "left"),
-    ):
-        table.add_column(title, justify="right" if justify == "right" else "left", overflow="fold")
-    for output in verification["outputs"]:
-        worst = output["worst_channel"]
-        status = output["status"]
-        table.add_row(
-            output["name"],
-            f"{output['dtype']}[{','.join(str(dim) for dim in output['shape'])}]",
-            _number(output["max_abs"]),
-            _number(output["max_rel"]),
-            _number(output["relative_l2"]),
-            _number(output["threshold"]),
-            "exact" if output["sqnr_db"] is None and output["max_abs"] == 0 else _number(output["sqnr_db"]),
-            "" if output["argmax_agreement"] is None else f"{output['argmax_agreement']:.1%}",
-            "" if worst is None else f"{worst['index']}: {_number(worst['relative_l2'])}",
-            Text(status, style=_STYLES[status]),
-        )
-    lines: list[RenderableType] = [table] if verification["outputs"] else []
+    lines: list[RenderableType] = [_OutputTable(verification["outputs"])] if verification["outputs"] else []
     for output in verification["outputs"]:
         if output["status"] not in ("passed", "constant"):
             lines.append(Text(f"{output['name']}: {output['why']}", style=_STYLES[output["status"]]))
@@ -53,6 +38,52 @@ def render(verification: dict[str, Any]) -> RenderableType:
     lines.append(Text(_summary(verification), style="dim"))
     lines.extend(Text(note, style="dim") for note in verification["notes"])
     return Group(*lines)
+
+
+class _OutputTable:
+    """One row per output, and the columns that the console has room for."""
+
+    def __init__(self, outputs: list[dict[str, Any]]):
+        self.rows = [_cells(output) for output in outputs]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.measure import Measurement
+
+        left_out: set[str] = {title for title, _ in _COLUMNS if title and not any(row[title] for row in self.rows)}
+        for title in (None, *_EXPENDABLE):
+            left_out |= {title} if title is not None else set()
+            table = self._table(left_out)
+            if Measurement.get(console, options.update(max_width=10_000), table).maximum <= options.max_width:
+                break
+        yield table
+
+    def _table(self, left_out: set[str]) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        shown = [column for column in _COLUMNS if column[0] not in left_out]
+        for title, justify in shown:
+            table.add_column(title, justify="right" if justify == "right" else "left", overflow="fold")
+        for row in self.rows:
+            table.add_row(*(Text(row[title], style=_STYLES[row[""]] if not title else "") for title, _ in shown))
+        return table
+
+
+def _cells(output: dict[str, Any]) -> dict[str, str]:
+    worst = output["worst_channel"]
+    return {
+        "output": output["name"],
+        "shape": f"{output['dtype']}[{','.join(str(dim) for dim in output['shape'])}]",
+        "max abs": _number(output["max_abs"]),
+        "max rel": _number(output["max_rel"]),
+        "rel L2": _number(output["relative_l2"]),
+        "limit": _number(output["threshold"]),
+        "SQNR dB": "exact" if output["sqnr_db"] is None and output["max_abs"] == 0 else _number(output["sqnr_db"]),
+        "argmax": "" if output["argmax_agreement"] is None else f"{output['argmax_agreement']:.1%}",
+        "worst channel": "" if worst is None else f"{worst['index']}: {_number(worst['relative_l2'])}",
+        "": output["status"],
+    }
 
 
 def _number(value: float | None) -> str:
