@@ -71,7 +71,7 @@ def main() -> int:
         return error.exit_code
 
     with np.load(SAMPLES) as samples:
-        images = samples["x"]
+        images = samples["x"][:, None]
     labels = np.load(LABELS)
     before, before_time = classify_all(onnx_classifier(MODEL), images)
     after, after_time = classify_all(litert_classifier(result.artifact), images)

@@ -5,7 +5,7 @@
 
 The data are scikit-learn's 1,797 handwritten digits of 8 x 8 pixels (UCI "Optical Recognition of Handwritten Digits").
 A fifth of them, drawn with a fixed seed and never trained on, become ``samples.npz`` (360 samples of the input ``x``:
-float32 [360, 1, 1, 8, 8], values 0 to 16) and ``labels.npy`` (int64 [360]).  The graph looks like what PyTorch's
+float32 [360, 1, 8, 8], values 0 to 16) and ``labels.npy`` (int64 [360]).  The graph looks like what PyTorch's
 exporter writes before any simplification: BatchNormalization behind every convolution, the scaling inside the graph.
 """
 
@@ -177,7 +177,7 @@ def main() -> None:
     model = export(layers)
     options.output.mkdir(parents=True, exist_ok=True)
     onnx.save_model(model, options.output / "digits.onnx")
-    np.savez_compressed(options.output / "samples.npz", x=test_images.transpose(0, 3, 1, 2)[:, None])
+    np.savez_compressed(options.output / "samples.npz", x=test_images.transpose(0, 3, 1, 2))
     np.save(options.output / "labels.npy", test_labels)
 
 

@@ -77,7 +77,7 @@ def test_the_committed_model_has_the_accuracy_that_its_readme_states() -> None:
     folder = ROOT / "examples/digits"
     session = onnxruntime.InferenceSession(folder / "digits.onnx", providers=["CPUExecutionProvider"])
     with np.load(folder / "samples.npz") as samples:
-        images = samples["x"]
+        images = samples["x"][:, None]
     labels = np.load(folder / "labels.npy")
     digits = np.array([session.run(None, {"x": image})[0].argmax() for image in images])
     accuracy = f"{(digits == labels).mean():.2%}".replace("%", " %")

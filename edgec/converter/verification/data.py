@@ -89,12 +89,15 @@ def _split(file: Path, arrays: Feeds, inputs: Sequence[TensorSpec]) -> Iterator[
             plain += 1
         elif array.ndim == len(spec.shape) + 1 and _fits(array.shape[1:], spec.shape):
             counts[spec.name] = array.shape[0]
+        elif (stacked := _stack(array, spec.shape)) is not None:
+            arrays[spec.name] = stacked
+            counts[spec.name] = stacked.shape[0]
         else:
             raise UsageError(
                 "EDG005",
                 f"the array for '{spec.name}' has shape {_text(array.shape)}, the input has {_text(spec.shape)}",
                 where=f"file '{file.name}'",
-                help=f"give {_text(spec.shape)}, or samples of it along one leading dimension",
+                help=f"give {_text(spec.shape)}, or samples of it along the first dimension or one in front of it",
             )
     if not counts:
         yield {name: np.asarray(array) for name, array in arrays.items()}
@@ -109,6 +112,16 @@ def _split(file: Path, arrays: Feeds, inputs: Sequence[TensorSpec]) -> Iterator[
         raise UsageError("EDG005", "the arrays hold no samples", where=f"file '{file.name}'")
     for position in range(count):
         yield {name: np.asarray(array[position]) for name, array in arrays.items()}
+
+
+def _stack(array: Array, wanted: Shape) -> Array | None:
+    """[N * batch, ...] as samples [N, batch, ...] of an input [batch, ...]; None if it is nothing of the kind."""
+    batch = wanted[0] if wanted else None
+    if not isinstance(batch, int) or not batch or array.ndim != len(wanted) or array.shape[0] % batch:
+        return None
+    if not _fits(array.shape[1:], wanted[1:]):
+        return None
+    return array.reshape(array.shape[0] // batch, batch, *array.shape[1:])
 
 
 def _require_dtype(file: Path, spec: TensorSpec, array: Array) -> None:

@@ -34,6 +34,17 @@ def test_a_leading_dimension_is_iterated(tmp_path: Path) -> None:
     np.testing.assert_array_equal(second["x"], X + 1)
 
 
+def test_a_first_dimension_beyond_the_batch_is_iterated(tmp_path: Path) -> None:
+    images = np.arange(12, dtype=np.float32).reshape(4, 3)
+    np.savez(tmp_path / "a.npz", x=images)
+    np.testing.assert_array_equal([sample["x"] for sample in load(tmp_path / "a.npz")], images[:, None])
+    pairs = load(tmp_path / "a.npz", [TensorSpec("x", F32, (2, 3))])
+    assert [sample["x"].shape for sample in pairs] == [(2, 3), (2, 3)]
+    np.testing.assert_array_equal(np.concatenate([sample["x"] for sample in pairs]), images)
+    with pytest.raises(UsageError, match=r"has shape \[4, 3\], the input has \[3, 3\]"):
+        load(tmp_path / "a.npz", [TensorSpec("x", F32, (3, 3))])
+
+
 def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
     for name, offset in (("b", 1), ("a", 0), ("c", 2)):
         np.save(tmp_path / f"{name}.npy", X + offset)
