@@ -102,10 +102,11 @@ _define(
 )
 _define(
     "EDG013",
-    EXIT_USAGE,
+    EXIT_TOOL_MISSING,
     "missing extra",
     "The feature needs an optional part of edgec that is not installed. The message names the extra; install it "
-    "with pip, for example `pip install 'edgec[tensorflow]'`.",
+    "with pip, for example `pip install 'edgec[tensorflow]'`. Models of the TensorFlow family (SavedModel, Keras) need "
+    "TensorFlow; .onnx and .tflite files do not.",
 )
 _define(
     "EDG014",
@@ -118,6 +119,13 @@ _define(
     EXIT_USAGE,
     "output would overwrite the source",
     "The artifact would get the path of the model that it is made from. Choose another output folder with -o.",
+)
+_define(
+    "EDG016",
+    EXIT_USAGE,
+    "no such signature",
+    "The SavedModel has no signature of the name after --signature, or has several and none is called "
+    "`serving_default`. The message lists them, and so does `edgec inspect MODEL`.",
 )
 _define(
     "EDG020",
@@ -217,6 +225,29 @@ _define(
     "The file given to `edgec inspect` has the name of an artifact, such as a .tflite file, but not its format: it is "
     "empty, cut off or something else.",
 )
+_define(
+    "EDG115",
+    EXIT_MODEL,
+    "the model would run code",
+    "The model holds or names Python code (a Lambda layer, a custom object, a pickle) or operators that run code or "
+    "reach files outside the model. edgec does not run it; the message says what it is. If you know who made the "
+    "model and trust them as much as a program of theirs, repeat the command with --trust. Better: save the model "
+    "again without these layers.",
+)
+_define(
+    "EDG116",
+    EXIT_MODEL,
+    "not a readable TensorFlow model",
+    "A folder without a sound saved_model.pb, a .keras file that is no zip archive with a config.json, an .h5 file "
+    "that is damaged or holds only weights, or a model that TensorFlow itself refuses to load.",
+)
+_define(
+    "EDG117",
+    EXIT_MODEL,
+    "unsafe path in the model",
+    "An entry of a .keras archive has an absolute path or one with `..`, or a SavedModel folder or an HDF5 file "
+    "points outside of itself. edgec never reads or writes outside the model.",
+)
 
 # EDG2xx: the importer or a target cannot hold the model
 _define(
@@ -303,6 +334,35 @@ _define(
     EXIT_FAILED,
     "no manifest",
     "The folder given to `edgec verify` holds no manifest.json, or its artifact is missing or has another hash.",
+)
+
+# EDG5xx: tools that edgec runs in a process of their own
+_define(
+    "EDG501",
+    EXIT_TOOL_FAILED,
+    "tool failed",
+    "A tool that edgec drives ended with an error. The message quotes the last lines of its output, and "
+    "`details.log` of the JSON document all that was kept of it.",
+)
+_define(
+    "EDG502",
+    EXIT_TOOL_FAILED,
+    "tool took too long",
+    "A tool did not end within its time limit; it and everything that it had started were stopped. Raise the limit "
+    "with --timeout where the command has it.",
+)
+_define(
+    "EDG503",
+    EXIT_TOOL_FAILED,
+    "tool was killed or ran out of memory",
+    "A tool was ended by a signal or could not get the memory that it asked for. Close other programs, use a machine "
+    "with more memory, or raise the limit with --memory-limit where the command has it.",
+)
+_define(
+    "EDG504",
+    EXIT_TOOL_FAILED,
+    "tool left no usable result",
+    "A tool reported success, but the file that it should have written is missing, empty or not what it should be.",
 )
 
 # EDG6xx: passes and the canonical form
