@@ -7,9 +7,8 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from edgec.errors import EdgecError
-from edgec.ir.graph import Node
 from edgec.targets import registry, rules
-from edgec.targets.base import Target, Verdict
+from edgec.targets.base import Target
 from edgec.targets.onnxruntime import TARGET as ORT
 
 
@@ -42,26 +41,19 @@ def test_a_plug_in_is_found_and_cannot_replace_a_built_in_target(monkeypatch: py
         assert caught.value.code == "EDG003"
 
 
-def test_a_rule_is_explained_by_its_docstring(
+def test_a_rule_is_explained_by_its_documentation(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(rules, "RULES", {})
-
-    @rules.rule("EDG499", target="mine", title="no Relu")
-    def no_relu(node: Node) -> rules.Judgement:
-        """Relu is not held, for this test.
-
-        Source: none.
-        """
-        return rules.unsupported("it is a Relu") if node.op == "Relu" else rules.OK
-
-    assert no_relu(Node("Relu", [], [])).verdict is Verdict.UNSUPPORTED
-    assert no_relu(Node("Tanh", [], [])).verdict is Verdict.OK
+    documentation = "Relu is not held, for this test.\n\nSource: none."
+    rules.define("EDG499", target="mine", title="no Relu", documentation=documentation)
+    assert [rule.code for rule in rules.rules_of("mine")] == ["EDG499"]
     from edgec.cli.main import main
 
     assert main(["explain", "EDG499"]) == 0
     assert "Relu is not held" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="EDG499"):
-        rules.rule("EDG499", target="mine", title="again")(no_relu)
-    with pytest.raises(ValueError, match="docstring"):
-        rules.rule("EDG498", target="mine", title="silent")(lambda node: rules.OK)
+    for code in ("EDG499", "EDG231", "TFL7"):
+        with pytest.raises(ValueError, match=code):
+            rules.define(code, target="mine", title="again", documentation=documentation)
+    with pytest.raises(ValueError, match="source"):
+        rules.define("EDG498", target="mine", title="silent", documentation="Nobody said so.")

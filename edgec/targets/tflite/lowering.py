@@ -101,6 +101,15 @@ def working_type(dtype: DataType) -> DataType:
     return DataType.FLOAT if dtype is DataType.FLOAT16 else dtype
 
 
+def _kind(value: Value) -> str:
+    return "no tensor" if value.type_proto is not None else value.dtype.name.lower()
+
+
+def _type_rule(value: Value) -> str:
+    """The rule by which a value without a tensor type is refused."""
+    return "EDG407" if value.type_proto is not None or value.dtype is DataType.STRING else "EDG204"
+
+
 class Call:
     """One node while it is being lowered."""
 
@@ -161,6 +170,7 @@ class Call:
             refuse(
                 f"{what} is computed at run time ('{value.name}'); LiteRT needs it constant",
                 f"make '{value.name}' an initializer",
+                rule="EDG401",
             )
         return value.const.numpy()
 
@@ -178,7 +188,7 @@ class Call:
         """
         value = self.node.operand(position)
         if not value.is_static:
-            refuse(f"the shape of '{value.name}' is known only at run time")
+            refuse(f"the shape of '{value.name}' is known only at run time", rule="EDG402")
         return value.dims
 
     def out_dims(self, position: int = 0) -> tuple[int, ...]:
@@ -189,7 +199,7 @@ class Call:
         """
         value = self.node.outputs[position]
         if not value.is_static:
-            refuse(f"the shape of the result '{value.name}' is known only at run time")
+            refuse(f"the shape of the result '{value.name}' is known only at run time", rule="EDG402")
         return value.dims
 
     def out_shape(self, position: int = 0) -> tuple[int, ...]:
@@ -297,15 +307,14 @@ class Lowerer:
             program.output_names.append(name)
 
     def _refuse_value(self, value: Value, role: str) -> None:
-        kind = "no tensor" if value.type_proto is not None else value.dtype.name.lower()
         producer = value.producer
         self.refusals.append(
             Refusal(
                 producer.name if producer else value.name,
                 producer.op if producer else role,
                 producer.sources if producer else (),
-                "EDG204",
-                f"the {role} '{value.name}' is {kind}, which LiteRT has no tensor type for",
+                _type_rule(value),
+                f"the {role} '{value.name}' is {_kind(value)}, which LiteRT has no tensor type for",
             )
         )
 
@@ -380,15 +389,14 @@ class Lowerer:
             if value is None or (value.use_count == 0 and value in node.outputs):
                 continue
             if value.type_proto is not None or value.dtype not in TENSOR_TYPES:
-                kind = "no tensor" if value.type_proto is not None else value.dtype.name.lower()
-                refuse(f"'{value.name}' is {kind}, which LiteRT has no tensor type for", rule="EDG204")
+                refuse(f"'{value.name}' is {_kind(value)}, which LiteRT has no tensor type for", rule=_type_rule(value))
             if value.shape is None:
-                refuse(f"the rank of '{value.name}' is known only at run time", rule="EDG202")
+                refuse(f"the rank of '{value.name}' is known only at run time", rule="EDG402")
             if value.dtype in (DataType.DOUBLE, DataType.UINT64, DataType.UINT16, DataType.UINT32, DataType.INT16):
                 refuse(
                     f"'{value.name}' is {value.dtype.name.lower()}, which LiteRT's CPU kernels do not compute",
                     "export the model in float32",
-                    rule="EDG204",
+                    rule="EDG403",
                 )
 
     def _accept(self, node: Node, choice: Choice, made: Sequence[T]) -> None:

@@ -80,7 +80,7 @@ def shift(call: Call) -> T:
     b = call.b
     x, places = call.aligned(0), call.aligned(1)
     if x.dtype is not DataType.UINT8:
-        refuse(f"a shift of {x.dtype.name.lower()}", rule="EDG204")
+        refuse(f"a shift of {x.dtype.name.lower()}", rule="EDG403")
     if call.node.attr_str("direction") == "RIGHT":
         return b.binary("RIGHT_SHIFT", x, places)
     limited = b.minimum(b.cast(places, DataType.INT32), b.constant(np.array(8, np.int32)))

@@ -32,7 +32,9 @@ def _above(call: Call, position: int) -> T:
     if call.is_const(position):
         limit = np.float32(call.const(position, "the limit").reshape(()))
         if limit >= 1:
-            refuse(f"an overlap limit of {limit:g}, which suppresses nothing", "leave out the suppression")
+            refuse(
+                f"an overlap limit of {limit:g}, which suppresses nothing", "leave out the suppression", rule="EDG406"
+            )
         return b.constant(np.nextafter(np.maximum(limit, np.float32(0)), np.float32(2)))
     limit_tensor = b.maximum(b.reshape(call.raw(position), ()), b.constant(np.float32(0)))
     bits = b.one("BITCAST", [limit_tensor], DataType.INT32, ())
@@ -45,7 +47,7 @@ def non_max_suppression(call: Call) -> T:
     b = call.b
     (images, count, _), classes = call.dims(0), call.dims(1)[1]
     if images * classes > CALL_LIMIT:
-        refuse(f"{images} x {classes} images and classes; edgec unrolls up to {CALL_LIMIT}")
+        refuse(f"{images} x {classes} images and classes; edgec unrolls up to {CALL_LIMIT}", rule="EDG405")
     most = count
     if not call.has(2):
         refuse("max_output_boxes_per_class is left out, so nothing is ever selected")

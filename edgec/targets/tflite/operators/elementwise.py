@@ -143,7 +143,7 @@ def _integer_power(call: Call, x: T, y: T) -> T:
         if exponent.size == 1 and exponent.ndim <= x.rank and exponent >= 0 and exponent == np.floor(exponent):
             return integer_power(b, x, int(exponent.reshape(())))
     if y.dtype is DataType.FLOAT:
-        refuse(f"{x.dtype.name.lower()} to powers that are floats", "cast the base to float32", rule="EDG204")
+        refuse(f"{x.dtype.name.lower()} to powers that are floats", "cast the base to float32", rule="EDG403")
     return integer_power_of(b, x, b.cast(y, DataType.INT32) if y.dtype in SMALL_INTEGERS else y)
 
 

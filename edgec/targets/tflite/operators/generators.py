@@ -24,7 +24,7 @@ def range_operator(call: Call) -> T:
     b = call.b
     dtype = call.out_dtype()
     if dtype not in (DataType.FLOAT, DataType.INT32, DataType.INT64):
-        refuse(f"a range of {dtype.name.lower()}", rule="EDG204")
+        refuse(f"a range of {dtype.name.lower()}", rule="EDG403")
     operands = [b.reshape(call.raw(position), ()) for position in range(3)]
     return b.one("RANGE", operands, dtype, (-1,), options("RangeOptions"))
 

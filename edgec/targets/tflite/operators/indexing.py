@@ -102,7 +102,7 @@ def gather(call: Call) -> T:
     extent = x.shape[stored]
     if extent < 0:
         if not call.is_const(1) or np.any(call.const(1, "the indices") < 0):
-            refuse(f"indices may be negative, and the extent of axis {axis} is known only at run time")
+            refuse(f"indices may be negative, and the extent of axis {axis} is known only at run time", rule="EDG402")
         return b.gather(x, b.constant(call.const(1, "the indices").astype(np.int32)), stored)
     indices = wrapped(call, 1, extent)
     if indices.const is None or indices.rank > 1 or -1 in x.shape or indices.size == 0:

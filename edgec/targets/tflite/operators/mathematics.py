@@ -25,7 +25,7 @@ def real(call: Call, position: int = 0) -> T:
     """An operand that must be float."""
     x = call.x(position)
     if x.dtype is not DataType.FLOAT:
-        refuse(f"{call.node.op} of {x.dtype.name.lower()}", rule="EDG204")
+        refuse(f"{call.node.op} of {x.dtype.name.lower()}", rule="EDG403")
     return x
 
 

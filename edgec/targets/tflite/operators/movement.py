@@ -53,7 +53,7 @@ def dropout(call: Call) -> list[T]:
     ratio = float(call.const(1, "the ratio").reshape(())) if call.is_const(1) else 0.5
     training = call.has(2) and (not call.is_const(2) or bool(call.const(2, "the mode").reshape(())))
     if training and ratio != 0.0:
-        refuse("dropout in training mode is random", "export the model in evaluation mode")
+        refuse("dropout in training mode is random", "export the model in evaluation mode", rule="EDG406")
     results = [call.x(0)]
     if len(node.outputs) > 1:
         results.append(b.constant(np.ones(call.out_shape(1), np.bool_)))
@@ -147,7 +147,7 @@ def _pad_by_mode(call: Call, x: T, pairs: Sequence[tuple[int, int]], mode: str) 
         paddings = b.constant(np.array(list(pairs), np.int32).reshape(x.rank, 2))
         return b.one("MIRROR_PAD", [x, paddings], x.dtype, shape, options("MirrorPadOptions", mode=0))
     if mode not in ("edge", "wrap", "reflect"):
-        refuse(f"the padding mode '{mode}'")
+        refuse(f"the padding mode '{mode}'", rule="EDG406")
     numpy_mode = {"edge": "edge", "wrap": "wrap", "reflect": "reflect"}[mode]
     for axis, (p, q) in enumerate(pairs):
         if p == 0 and q == 0:

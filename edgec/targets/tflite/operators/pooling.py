@@ -113,9 +113,9 @@ def _pool_with_indices(call: Call) -> list[T]:
     kernel, strides, dilations, pads = pool_geometry(node, dims[2:], call.out_dims()[2:])
     taps = int(np.prod(kernel))
     if taps > 256:
-        refuse(f"a pooling window of {taps} taps with indices")
+        refuse(f"a pooling window of {taps} taps with indices", rule="EDG405")
     if int(np.prod(dims)) >= 2**24:
-        refuse("pooling with indices over 2^24 elements or more")
+        refuse("pooling with indices over 2^24 elements or more", rule="EDG405")
     x = b.cast(call.x(0), DataType.FLOAT)
     spatial = len(kernel)
     positions = np.arange(int(np.prod(dims)), dtype=np.int32).reshape(dims)

@@ -48,7 +48,7 @@ def saturated(call: Call, x: T, zero_point: T | None, dtype: DataType) -> T:
     """Round half to even, add the zero point and limit to the range of an 8-bit type."""
     b = call.b
     if dtype not in RANGES:
-        refuse(f"quantization to {dtype.name.lower()}", rule="EDG204")
+        refuse(f"quantization to {dtype.name.lower()}", rule="EDG403")
     low, high = RANGES[dtype]
     y = b.unary("ROUND", x)
     if zero_point is not None:
@@ -71,7 +71,9 @@ def dequantize_linear(call: Call) -> T:
     b = call.b
     x, axis = call.x(0), call.node.attr_int("axis", 1)
     if x.dtype is DataType.INT32 and call.has(2) and not (call.is_const(2) and not call.const(2, "zero").any()):
-        refuse("an int32 operand with a zero point", "quantize to int32 with zero point 0, as biases are")
+        refuse(
+            "an int32 operand with a zero point", "quantize to int32 with zero point 0, as biases are", rule="EDG406"
+        )
     y = b.cast(x, DataType.FLOAT)
     if call.has(2) and x.dtype is not DataType.INT32:
         y = b.sub(y, _parameter(call, 2, x, axis))
@@ -181,9 +183,7 @@ def _multiplier(call: Call, scales: tuple[int, int, int], shapes: Sequence[Seque
         parts.append(b.reshape(value, () if value.size == 1 or shape is None else tuple(shape)))
     first, second, result = parts
     if first.const is not None and second.const is not None and result.const is not None:
-        return b.constant(
-            (first.const.numpy() * second.const.numpy() / result.const.numpy()).astype(np.float32)
-        )
+        return b.constant((first.const.numpy() * second.const.numpy() / result.const.numpy()).astype(np.float32))
     return b.div(b.mul(first, second), result)
 
 
@@ -204,7 +204,7 @@ def integer_convolution(call: Call, image: tuple[int, int], kernel: tuple[int, i
     dims, weight_dims = call.dims(image[0]), call.dims(kernel[0])
     spatial = len(weight_dims) - 2
     if spatial not in (1, 2):
-        refuse(f"an integer convolution over {spatial} spatial axes")
+        refuse(f"an integer convolution over {spatial} spatial axes", rule="EDG404")
     x = b.cast(call.x(image[0]), DataType.FLOAT)
     if call.has(image[1]):
         x = b.sub(x, b.reshape(b.cast(call.raw(image[1]), DataType.FLOAT), ()))
@@ -222,13 +222,13 @@ def integer_convolution(call: Call, image: tuple[int, int], kernel: tuple[int, i
     taps = size[0] * size[1]
     if group > 1 and per_group == 1 and group == dims[1]:
         if longest < taps:
-            refuse(f"a kernel of {taps} taps, whose sums may not be exact in float32")
+            refuse(f"a kernel of {taps} taps, whose sums may not be exact in float32", rule="EDG405")
         filters = b.transpose(weights, (1, 2, 3, 0))
         y = convolve(call, x, filters, bias, pads, size, strides, dilations, outs // group)
         return b.cast(y, DataType.INT32)
     step = max(longest // taps, 1)
     if longest < taps or (group > 1 and step < per_group):
-        refuse(f"sums over {per_group * taps} products in groups, which may not be exact in float32")
+        refuse(f"sums over {per_group * taps} products in groups, which may not be exact in float32", rule="EDG405")
     total: T | None = None
     for start in range(0, per_group, step):
         count = min(step, per_group - start)

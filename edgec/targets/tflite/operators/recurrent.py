@@ -61,7 +61,7 @@ def _activation(call: Call, name: str, alphas: Iterator[float], betas: Iterator[
             return 0.0
         value = next(given, defaults[key])
         if value is None:
-            refuse(f"the activation {name} without its alpha and beta")
+            refuse(f"the activation {name} without its alpha and beta", rule="EDG406")
         return float(value)
 
     alpha, beta = parameter(_ALPHA, alphas), parameter(_BETA, betas)
@@ -92,7 +92,7 @@ def _activation(call: Call, name: str, alphas: Iterator[float], betas: Iterator[
                 return b.div(x, b.add(b.unary("ABS", x), b.scalar(1.0, x)))
             case "softplus":
                 return softplus_of(call, x)
-        refuse(f"the activation '{name}'")
+        refuse(f"the activation '{name}'", rule="EDG406")
 
     return apply
 
@@ -262,12 +262,13 @@ def _initial(call: Call, position: int, direction: int, batch_first: bool) -> T 
 def _check(call: Call) -> None:
     node: Node = call.node
     if call.dtype(_X) is not DataType.FLOAT:
-        refuse(f"{node.op} of {call.dtype(_X).name.lower()}", rule="EDG204")
+        refuse(f"{node.op} of {call.dtype(_X).name.lower()}", rule="EDG403")
     steps = call.dims(_X)[1 if node.attr_int("layout", 0) else 0]
     if steps > STEP_LIMIT:
         refuse(
             f"a sequence of {steps} steps; edgec unrolls up to {STEP_LIMIT}",
             "run the model on shorter windows and carry the state from one to the next",
+            rule="EDG405",
         )
 
 

@@ -68,7 +68,7 @@ def reduction(call: Call, compute: Callable[[T, Axes, bool], T]) -> T:
     axes: Axes
     if listed is None:
         if not call.node.operand(1).is_static:
-            refuse("how many axes are reduced is known only at run time", "make the axes an initializer")
+            refuse("how many axes are reduced is known only at run time", "make the axes an initializer", rule="EDG401")
         axes = b.cast(call.raw(1), DataType.INT32)
     else:
         axes = [call.axis(axis) for axis in listed]

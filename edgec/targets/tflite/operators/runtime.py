@@ -124,7 +124,7 @@ def _mirrored(call: Call, x: T, pairs: T, mode: str) -> T:
             place = b.binary("FLOOR_MOD", place, b.scalar(period, place))
             place = b.sub(last, b.unary("ABS", b.sub(place, last)))
         else:
-            refuse(f"the padding mode '{mode}'")
+            refuse(f"the padding mode '{mode}'", rule="EDG406")
         x = b.gather(x, place, axis)
     return x
 
@@ -162,7 +162,7 @@ def runtime_reshape(call: Call) -> T:
         wanted = b.gather(extents, b.ints(_kept_axes(call, x.rank)), 0)
         return b.one("RESHAPE", [x, wanted], x.dtype, known, options("ReshapeOptions"))
     if node.op != "Reshape":
-        refuse("more than one extent of the result is known only at run time")
+        refuse("more than one extent of the result is known only at run time", rule="EDG402")
     wanted = vector(call, 1)
     if not node.attr_int("allowzero", 0):
         own = shape_of(call, x)
@@ -179,7 +179,7 @@ def _kept_axes(call: Call, rank: int) -> list[int]:
     node = call.node
     if node.op == "Squeeze":
         if not call.has(1):
-            refuse("the axes to take away are not given, and extents are known only at run time")
+            refuse("the axes to take away are not given, and extents are known only at run time", rule="EDG402")
         gone = {int(axis) % rank for axis in call.const(1, "the axes").reshape(-1)}
         return [axis for axis in range(rank) if axis not in gone]
     made = len(node.output.shape or ())

@@ -145,9 +145,7 @@ class _Axis:
             return [self.tap(first, b.sub(one, t)), self.tap(b.add(first, one), t)]
         distances = [b.add(t, one), t, b.sub(one, t), b.sub(b.scalar(2.0, x), t)]
         weights = [self._far(distances[0]), self._near(distances[1]), self._near(distances[2]), self._far(distances[3])]
-        return [
-            self.tap(b.add(first, b.scalar(float(step), x)), weight) for step, weight in zip(range(-1, 3), weights)
-        ]
+        return [self.tap(b.add(first, b.scalar(float(step), x)), weight) for step, weight in zip(range(-1, 3), weights)]
 
     def _polynomial(self, x: T, coefficients: Sequence[float]) -> T:
         b = self.call.b
@@ -171,7 +169,7 @@ def grid_sample(call: Call) -> T:
     b, node = call.b, call.node
     dims, grid = call.dims(0), call.raw(1)
     if call.dtype(0) is not DataType.FLOAT:
-        refuse(f"sampling of {call.dtype(0).name.lower()}", rule="EDG204")
+        refuse(f"sampling of {call.dtype(0).name.lower()}", rule="EDG403")
     given = node.attr_str("mode", "linear")
     mode = {"bilinear": "linear", "bicubic": "cubic"}.get(given, given)
     spatial = dims[2:]
@@ -202,6 +200,7 @@ def roi_align(call: Call) -> T:
         refuse(
             "the number of samples per cell depends on the regions (sampling_ratio 0)",
             "export with a fixed sampling_ratio, such as 2",
+            rule="EDG406",
         )
     dims = call.dims(0)
     count, channels = call.out_dims()[:2]
@@ -279,7 +278,7 @@ def deform_conv(call: Call) -> T:
     b, node = call.b, call.node
     dims, weight_dims, out = call.dims(0), call.dims(1), call.out_shape()
     if len(dims) != 4:
-        refuse(f"a deformable convolution over {len(dims) - 2} spatial axes")
+        refuse(f"a deformable convolution over {len(dims) - 2} spatial axes", rule="EDG404")
     kernel = list(weight_dims[2:])
     taps = kernel[0] * kernel[1]
     groups, offset_groups = node.attr_int("group", 1), node.attr_int("offset_group", 1)

@@ -35,9 +35,7 @@ def scattered(call: Call, data: T, rows: T, updates: T, reduction: str) -> T:
     """
     b, dtype = call.b, data.dtype
     if reduction != "none" and dtype in SMALL_INTEGERS:
-        wide = scattered(
-            call, b.cast(data, DataType.INT32), rows, b.cast(updates, DataType.INT32), reduction
-        )
+        wide = scattered(call, b.cast(data, DataType.INT32), rows, b.cast(updates, DataType.INT32), reduction)
         return b.cast(wide, dtype)
     count = data.shape[0]
     column = b.reshape(rows, (rows.size, 1))
@@ -56,11 +54,11 @@ def scattered(call: Call, data: T, rows: T, updates: T, reduction: str) -> T:
     if reduction == "add":
         return b.add(data, b.one("SCATTER_ND", [column, updates, b.ints(data.shape)], dtype, data.shape))
     if reduction not in SEGMENTS:
-        refuse(f"the reduction '{reduction}'")
+        refuse(f"the reduction '{reduction}'", rule="EDG406")
     if dtype not in (DataType.FLOAT, DataType.INT32):
         refuse(
             f"the reduction '{reduction}' of {dtype.name.lower()}; LiteRT's segment operators take float32 and int32",
-            rule="EDG204",
+            rule="EDG403",
         )
     code, table, combine = SEGMENTS[reduction]
     segments = b.constant(np.array(count, np.int32))

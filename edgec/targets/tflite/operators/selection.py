@@ -98,7 +98,7 @@ def hardmax(call: Call) -> T:
     b = call.b
     x, axis = call.x(0), call.axis(call.node.attr_int("axis", -1))
     if x.dtype is not DataType.FLOAT:
-        refuse(f"a hardmax of {x.dtype.name.lower()}", rule="EDG204")
+        refuse(f"a hardmax of {x.dtype.name.lower()}", rule="EDG403")
     place = extremum_position(call, x, axis, largest=True)
     depth = b.constant(np.array(x.shape[axis], np.int32))
     table = options("OneHotOptions", axis=-1 if axis == x.rank - 1 else axis)

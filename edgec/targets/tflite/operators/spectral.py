@@ -48,9 +48,9 @@ def transform(call: Call, x: T, bins: int, length: int, inverse: bool) -> T:
 
 def _check(call: Call, length: int) -> None:
     if call.dtype(0) is not DataType.FLOAT:
-        refuse(f"a transform of {call.dtype(0).name.lower()}", rule="EDG204")
+        refuse(f"a transform of {call.dtype(0).name.lower()}", rule="EDG403")
     if not 0 < length <= LENGTH_LIMIT:
-        refuse(f"a transform of length {length}; edgec writes matrices for up to {LENGTH_LIMIT}")
+        refuse(f"a transform of length {length}; edgec writes matrices for up to {LENGTH_LIMIT}", rule="EDG405")
 
 
 @lowers("DFT")
