@@ -72,9 +72,9 @@ def conv(call: Call) -> T:
     x, weight_dims = call.x(0), call.dims(1)
     spatial = len(weight_dims) - 2
     if spatial == 0 or spatial > 3:
-        refuse(f"a convolution over {spatial} spatial axes")
+        refuse(f"a convolution over {spatial} spatial axes", rule="EDG404")
     if call.dtype(0) is not DataType.FLOAT:
-        refuse(f"a convolution of {call.dtype(0).name.lower()}", rule="EDG204")
+        refuse(f"a convolution of {call.dtype(0).name.lower()}", rule="EDG403")
     group = node.attr_int("group", 1)
     kernel = list(weight_dims[2:])
     strides = node.attr_ints("strides", [1] * spatial)
@@ -245,9 +245,9 @@ def conv_transpose(call: Call) -> T:
     x, weight_dims = call.x(0), call.dims(1)
     spatial = len(weight_dims) - 2
     if spatial == 0 or spatial > 3:
-        refuse(f"a transposed convolution over {spatial} spatial axes")
+        refuse(f"a transposed convolution over {spatial} spatial axes", rule="EDG404")
     if call.dtype(0) is not DataType.FLOAT:
-        refuse(f"a transposed convolution of {call.dtype(0).name.lower()}", rule="EDG204")
+        refuse(f"a transposed convolution of {call.dtype(0).name.lower()}", rule="EDG403")
     group = node.attr_int("group", 1)
     kernel = list(weight_dims[2:])
     strides = node.attr_ints("strides", [1] * spatial)

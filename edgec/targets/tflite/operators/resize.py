@@ -79,7 +79,7 @@ def coordinates(call: Call, axis: int, scale: float) -> Array:
             if out > 1:
                 return start * (length - 1) + x * (end - start) * (length - 1) / (out - 1)
             return np.full_like(x, 0.5 * (start + end) * (length - 1))
-    refuse(f"the coordinate transformation '{mode}'")
+    refuse(f"the coordinate transformation '{mode}'", rule="EDG406")
 
 
 def _round(x: Array, mode: str) -> Array:
@@ -93,7 +93,7 @@ def _round(x: Array, mode: str) -> Array:
             return np.floor(x)
         case "ceil":
             return np.ceil(x)
-    refuse(f"the nearest mode '{mode}'")
+    refuse(f"the nearest mode '{mode}'", rule="EDG406")
 
 
 @lowers("Resize", layout=Along(allowed=_allowed, operands=(0,), default=_preferred))
@@ -103,9 +103,9 @@ def resize(call: Call) -> T:
     mode = call.node.attr_str("mode", "nearest")
     x = call.x(0)
     if mode not in ("nearest", "linear", "cubic"):
-        refuse(f"the mode '{mode}'")
+        refuse(f"the mode '{mode}'", rule="EDG406")
     if mode != "nearest" and x.dtype is not DataType.FLOAT:
-        refuse(f"{mode} interpolation of {x.dtype.name.lower()}", rule="EDG204")
+        refuse(f"{mode} interpolation of {x.dtype.name.lower()}", rule="EDG403")
     scales = resize_scales(call)
     direct = _direct(call, x, mode, scales)
     if direct is not None:
