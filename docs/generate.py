@@ -1,4 +1,4 @@
-"""Write the pages of docs/ that are made from the program: errors.md and cli.md.
+"""Write the pages of docs/ that are made from the program: errors.md, cli.md and support/tflite.md.
 
     python docs/generate.py
 
@@ -91,11 +91,69 @@ def _option(item: click.Option) -> str:
     return f"| {names} | {text} |"
 
 
+LAYOUTS = {
+    "LayoutRule": "ONNX's own",
+    "ChannelsLast": "channels last",
+    "Elementwise": "any",
+    "Along": "any",
+    "DropsAxes": "any",
+    "Transposes": "any, free",
+    "Reshapes": "any that keeps the groups of axes",
+    "MatrixProducts": "last two axes either way",
+}
+"""What the layout rules of edgec/targets/tflite/layout/rules.py let an operator work in."""
+
+
+def tflite_page() -> str:
+    """docs/support/tflite.md: every operator with its lowering, and the rules by which nodes are refused."""
+    from edgec.targets.rules import rules_of
+    from edgec.targets.tflite.lowering import load_table
+    from edgec.targets.tflite.target import expanded_operators
+
+    lines = [
+        NOTE,
+        "# What the `tflite` target can hold\n",
+        "`edgec check MODEL --target tflite` says this for every node of a model;",
+        "[the coverage table](../coverage/tflite.md) says how many of the ONNX backend tests of an operator pass.",
+        "float16 is computed in float32, and float16 inputs and outputs stay what they are.\n",
+        "## Operators\n",
+        "*Layout* is the order of axes that the lowering can work in; *any* is whatever the neighbours use.\n",
+        "| operator | layout | lowering |",
+        "| --- | --- | --- |",
+    ]
+    table = load_table()
+    for name in sorted(table):
+        entry = table[name]
+        kind = type(entry.layout).__name__
+        note = (inspect.getdoc(entry.lower) or "").split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+        lines.append(f"| {name} | {LAYOUTS.get(kind, 'depends on the node')} | {note} |")
+    expanded = ", ".join(name for name in expanded_operators() if name not in table)
+    lines += [
+        "\n## Operators that become others first\n",
+        "These are replaced by the body that the ONNX standard gives them, which then is lowered:",
+        f"{expanded}.\n",
+        "Constant, BatchNormalization with constant statistics, If with a constant condition, and Loop and Scan with a",
+        "constant number of steps are gone before the lowering.\n",
+        "## Rules\n",
+        "| rule | why a node is refused |",
+        "| --- | --- |",
+        "| [EDG204](../errors.md#edg204) | the format has no such element type |",
+        "| [EDG231](../errors.md#edg231) | neither an operator of LiteRT nor a composition of them |",
+    ]
+    lines += [f"| [{rule.code}](../errors.md#{rule.code.lower()}) | {rule.title} |" for rule in rules_of("tflite")]
+    return "\n".join(lines) + "\n"
+
+
 def pages() -> dict[Path, str]:
     """Every generated page and its text."""
-    return {HERE / "errors.md": errors_page(), HERE / "cli.md": cli_page()}
+    return {
+        HERE / "errors.md": errors_page(),
+        HERE / "cli.md": cli_page(),
+        HERE / "support" / "tflite.md": tflite_page(),
+    }
 
 
 if __name__ == "__main__":
     for path, text in pages().items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")

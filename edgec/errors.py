@@ -73,7 +73,8 @@ _define(
     EXIT_USAGE,
     "data does not fit the model",
     "An array in --data has another shape or dtype than the model's input, an input has no array, or the file holds "
-    "no arrays at all. Shapes must be equal except for one leading sample dimension, which is iterated over.",
+    "no arrays at all. Shapes must be equal, except that one more leading dimension, or a first dimension that is a "
+    "multiple of the input's, is iterated over sample by sample.",
 )
 _define(
     "EDG006",

@@ -50,11 +50,11 @@ def non_max_suppression(call: Call) -> T:
         refuse(f"{images} x {classes} images and classes; edgec unrolls up to {CALL_LIMIT}", rule="EDG405")
     most = count
     if not call.has(2):
-        refuse("max_output_boxes_per_class is left out, so nothing is ever selected")
+        refuse("max_output_boxes_per_class is left out, so nothing is ever selected", rule="EDG404")
     if call.is_const(2):
         most = min(int(call.const(2, "the limit").reshape(())), count)
         if most <= 0:
-            refuse("max_output_boxes_per_class is 0, so nothing is ever selected")
+            refuse("max_output_boxes_per_class is 0, so nothing is ever selected", rule="EDG404")
     boxes = call.raw(0)
     if call.node.attr_int("center_point_box", 0):
         boxes = b.fully_connected(boxes, b.constant(_CORNERS))

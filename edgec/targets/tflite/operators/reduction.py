@@ -100,7 +100,7 @@ def _over_nothing(call: Call) -> T:
         "ReduceLogSumExp": float("-inf"),
     }.get(call.node.op, 0)
     if isinstance(neutral, float) and not dtype.is_float:
-        refuse(f"{call.node.op} of no elements has no {dtype.name.lower()} value")
+        refuse(f"{call.node.op} of no elements has no {dtype.name.lower()} value", rule="EDG404")
     return call.b.constant(np.full(call.out_shape(), neutral, dtype.numpy))
 
 
