@@ -48,7 +48,7 @@ def file_entry(path: Path) -> dict[str, Any]:
 def source_entry(path: Path, external: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The source model: its name, hash and size, and those of its external data; of a folder, of all its files."""
     base = path if path.is_dir() else path.parent
-    listed = [
+    listed: list[dict[str, Any]] = [
         {"name": item.relative_to(base).as_posix(), "sha256": sha256(item), "size": item.stat().st_size}
         for item in external
     ]

@@ -67,7 +67,7 @@ def open_source(path: str | os.PathLike[str], options: SourceOptions | None = No
         return reader(path, chosen)
     from edgec.converter.importers.onnx import import_model
 
-    return import_model(path, input_shapes=chosen.input_shapes, batch=chosen.batch)
+    return import_model(Path(path), input_shapes=chosen.input_shapes, batch=chosen.batch)
 
 
 def source_nodes(path: Path, options: SourceOptions | None = None) -> SourceNodes:

@@ -53,9 +53,9 @@ define(
     target=TARGET,
     title="rank or extent that the kernel does not take",
     documentation="""
-    LiteRT convolves and pools over one, two or three spatial axes, and sorts along an axis: an operand has more of them,
-    or none. Or a value has no elements at all, which its kernels do not accept. Reshape so that axes which are treated
-    alike become one; cut what is empty out of the model.
+    LiteRT convolves and pools over one, two or three spatial axes, and sorts along an axis: an operand has more of
+    them, or none. Or a value has no elements at all, which its kernels do not accept. Reshape so that axes which are
+    treated alike become one; cut what is empty out of the model.
 
     Source: NumDimensions checks in LiteRT's kernels (conv.cc, conv3d.cc, transpose_conv.cc, pooling.cc, topk_v2.cc).
     """,

@@ -84,9 +84,7 @@ def assert_same(
     lowered = lower(model)
     actual = run(lowered, feeds)
     wanted = (
-        reference(model, feeds)
-        if expected is None
-        else {f"y{number}": array for number, array in enumerate(expected)}
+        reference(model, feeds) if expected is None else {f"y{number}": array for number, array in enumerate(expected)}
     )
     for name, want in wanted.items():
         got = actual[name]

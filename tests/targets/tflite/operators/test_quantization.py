@@ -1,4 +1,4 @@
-"""Integer arithmetic is exact, whatever the length of the sums; quantization rounds and saturates as in ONNX Runtime."""
+"""Integer arithmetic is exact, however long the sums; quantization rounds and saturates as in ONNX Runtime."""
 
 from __future__ import annotations
 

@@ -40,9 +40,7 @@ def operands(op: str, *, directions: int, layout: int = 0) -> list[np.ndarray | 
 def test_every_operand_in_every_direction(op: str, direction: str, bound: bool) -> None:
     given = operands(op, directions=2 if direction == "bidirectional" else 1)
     constant = (1, 2, 3, 4, 7) if bound else ()
-    assert_same(
-        op, given, constant=constant, outputs=3 if op == "LSTM" else 2, hidden_size=6, direction=direction
-    )
+    assert_same(op, given, constant=constant, outputs=3 if op == "LSTM" else 2, hidden_size=6, direction=direction)
 
 
 @pytest.mark.parametrize("op", GATES)
