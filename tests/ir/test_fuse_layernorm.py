@@ -44,7 +44,8 @@ def test_a_product_without_a_bias_gets_one() -> None:
 
 def test_a_gemm_with_transposed_weights_absorbs_both() -> None:
     body = """g (float[3,4] x) => (float[3,2] y) <float[4] s = {0.5, 2.0, -1.5, 3.0},
-        float[4] b = {0.1, -0.2, 0.3, 0.4}, float[2,4] w = {1.0, 2.0, 3.0, 4.0, -5.0, 6.0, 7.0, -8.0}, float[2] c = {1.0, -1.0}> {
+        float[4] b = {0.1, -0.2, 0.3, 0.4}, float[2,4] w = {1.0, 2.0, 3.0, 4.0, -5.0, 6.0, 7.0, -8.0},
+        float[2] c = {1.0, -1.0}> {
         n = LayerNormalization <axis = -1> (x, s, b)
         y = Gemm <transB = 1> (n, w, c)
     }"""
