@@ -114,6 +114,8 @@ def _infer_simple(node: Node) -> bool:
     if node.op in _SAME and node.op != "PRelu":
         _refine(result, first.dtype, first.shape)
         return True
+    if node.op.startswith("Reduce") and len(operands) == 2 and operands[1].const is None:
+        return _infer_reduction(node, first.shape, operands[1])
     if node.op == "Range" and all(value.const is None or value.const.size == 1 for value in operands):
         # onnx refuses operands of shape [1], which exporters (and onnx's own AffineGrid) write and runtimes take
         if len(operands) == 3 and all(value.const is not None for value in operands):
@@ -134,6 +136,25 @@ def _infer_simple(node: Node) -> bool:
         _refine(result, DataType.BOOL if node.op in _COMPARE else first.dtype, shape)
         return True
     return False
+
+
+def _infer_reduction(node: Node, shape: Shape, axes: Value) -> bool:
+    """Axes computed at run time: how many there are still tells the rank."""
+    if axes.shape is None or len(axes.shape) != 1 or not isinstance(axes.shape[0], int):
+        return False
+    rank, count = len(shape), axes.shape[0]
+    if count == 0:
+        count = 0 if node.attr_int("noop_with_empty_axes", 0) else rank
+    kept = bool(node.attr_int("keepdims", 1))
+    result: Shape
+    if count == 0:
+        result = shape
+    elif count == rank:
+        result = (1,) * rank if kept else ()
+    else:
+        result = tuple(1 if dim == 1 else None for dim in shape) if kept else (None,) * (rank - count)
+    _refine(node.outputs[0], node.operand(0).dtype, result)
+    return True
 
 
 def _infer_structural(node: Node) -> bool:

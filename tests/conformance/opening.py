@@ -64,7 +64,13 @@ def open_tflite(path: Path) -> Opened:
                 )
             interpreter.set_tensor(detail["index"], array)
         interpreter.invoke()
-        return {detail["name"]: np.array(interpreter.get_tensor(detail["index"])) for detail in outputs}
+        after = {detail["index"]: tuple(detail["shape"]) for detail in interpreter.get_output_details()}
+        results = {}
+        for detail in outputs:
+            shape = after[detail["index"]]  # get_tensor refuses tensors without elements
+            empty = np.zeros(shape, detail["dtype"]) if 0 in shape else None
+            results[detail["name"]] = np.array(interpreter.get_tensor(detail["index"])) if empty is None else empty
+        return results
 
     return Opened([d["name"] for d in inputs], [d["name"] for d in outputs], run)
 

@@ -61,9 +61,19 @@ class LiteRTSession:
                         detail["index"], np.ascontiguousarray(feeds[name]).reshape(feeds[name].shape)
                     )
             interpreter.invoke()
-            return {name: np.array(interpreter.get_tensor(detail["index"])) for name, detail in self._outputs}
+            return {name: self._read(detail["index"]) for name, detail in self._outputs}
         except (RuntimeError, ValueError) as error:
             raise VerificationError("EDG303", "LiteRT cannot run the artifact", why=str(error).strip()) from error
+
+    def _read(self, index: int) -> Array:
+        """A copy of an output; LiteRT's Python interface refuses tensors without elements, so those are made."""
+        try:
+            return np.array(self._interpreter.get_tensor(index))
+        except ValueError:
+            for detail in self._interpreter.get_output_details():
+                if detail["index"] == index and 0 in detail["shape"]:
+                    return np.zeros([int(dim) for dim in detail["shape"]], detail["dtype"])
+            raise
 
     def close(self) -> None:
         """Release the model."""

@@ -180,3 +180,32 @@ def is_infinite(call: Call) -> T:
         return b.constant(np.zeros(x.shape, np.bool_))
     infinity = b.scalar(math.inf if positive else -math.inf, x)
     return b.compare("EQUAL", b.unary("ABS", x) if positive and negative else x, infinity)
+
+
+@lowers("Det")
+def determinant(call: Call) -> T:
+    """Expansion along the first row, for matrices of up to four rows."""
+    b, x = call.b, real(call)
+    size = x.shape[-1]
+    if size > 4:
+        refuse(f"a determinant of {size} rows", rule="EDG404")
+
+    def entry(row: int, column: int) -> T:
+        lead = x.shape[:-2]
+        return b.reshape(b.slice(x, (*(0,) * len(lead), row, column), (*lead, 1, 1)), lead)
+
+    def expand(row: int, columns: tuple[int, ...]) -> T:
+        if len(columns) == 1:
+            return entry(row, columns[0])
+        total: T | None = None
+        for place, column in enumerate(columns):
+            rest = expand(row + 1, columns[:place] + columns[place + 1 :])
+            term = b.mul(entry(row, column), rest)
+            if total is None:
+                total = term
+            else:
+                total = b.sub(total, term) if place % 2 else b.add(total, term)
+        assert total is not None
+        return total
+
+    return expand(0, tuple(range(size)))

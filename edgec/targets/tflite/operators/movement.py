@@ -12,7 +12,7 @@ import numpy as np
 from edgec.ir.graph import Node
 from edgec.ir.types import DataType
 from edgec.targets.tflite.builder import options
-from edgec.targets.tflite.layout import FIXED, LayoutRule
+from edgec.targets.tflite.layout import ELEMENTWISE, FIXED, LayoutRule
 from edgec.targets.tflite.layout.rules import ALONG, RESHAPES, TRANSPOSES, Along
 from edgec.targets.tflite.lowering import Call, lowers, refuse
 from edgec.targets.tflite.operators.runtime import (
@@ -104,7 +104,7 @@ def slice_operator(call: Call) -> T:
         size[axis] = len(range(first, last, stride))
     shape = call.out_shape()
     if 0 in size:
-        refuse("the slice is empty", rule="EDG404")
+        return b.constant(np.zeros(shape, call.out_dtype().numpy))
     if all(stride == 1 for stride in step):
         return b.slice(call.x(0), call.spread(begin), call.spread(size))
     return b.strided_slice(call.x(0), call.spread(begin), call.spread(end), call.spread(step), shape)
@@ -166,7 +166,7 @@ def tile(call: Call) -> T:
 
 
 def _expand_rule(node: Node) -> LayoutRule:
-    return Along(operands=(0,)) if node.output.is_static else FIXED
+    return ELEMENTWISE if node.output.is_static else FIXED
 
 
 @lowers("Expand", layout=_expand_rule)
@@ -174,8 +174,7 @@ def expand(call: Call) -> T:
     """BROADCAST_TO; the result's shape is static."""
     if not call.node.output.is_static:
         return runtime_expand(call)
-    x = call.x(0)
-    shape = call.out_shape()
+    x, shape = call.aligned(0), call.out_shape()
     if x.rank < len(shape):
         x = call.b.reshape(x, (*(1,) * (len(shape) - x.rank), *x.shape))
     return call.b.broadcast_to(x, shape) if x.shape != shape else call.b.copy(x)

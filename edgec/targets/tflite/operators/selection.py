@@ -2,7 +2,7 @@
 
 LiteRT's TOPK_V2, ARG_MAX and ARG_MIN put the lower index first where elements are equal, as ONNX does.
 
-Source: ONNX TopK-24, ArgMax-13, Hardmax-13, CumSum-14, CumProd-26; LiteRT kernels topk_v2.cc,
+Source: ONNX TopK-24, ArgMax-13, Hardmax-13, Unique-11, CumSum-14, CumProd-26; LiteRT kernels topk_v2.cc,
 arg_min_max.cc, cumsum.cc.
 """
 
@@ -103,6 +103,42 @@ def hardmax(call: Call) -> T:
     depth = b.constant(np.array(x.shape[axis], np.int32))
     table = options("OneHotOptions", axis=-1 if axis == x.rank - 1 else axis)
     return b.one("ONE_HOT", [place, depth, b.scalar(1, x), b.scalar(0, x)], x.dtype, x.shape, table)
+
+
+@lowers("Unique")
+def unique(call: Call) -> list[T]:
+    """UNIQUE of the flattened elements, which are sorted first where the result must be; its length is dynamic."""
+    b, node = call.b, call.node
+    if node.has("axis") and len(call.dims(0)) > 1:
+        refuse("distinct slices along an axis", "LiteRT's UNIQUE tells single elements apart", rule="EDG406")
+    x = call.raw(0)
+    count, dtype = x.size, x.dtype
+    x = b.reshape(b.cast(x, DataType.INT32) if dtype in SMALL_INTEGERS else x, (count,))
+    places: T | None = None
+    if node.attr_int("sorted", 1):
+        values, places = top(call, descending(call, x), count)
+        x = descending(call, values)
+    table = options("UniqueOptions", idxOutType=schema.TensorType.INT32)
+    found, owner = b.emit("UNIQUE", [x], [(x.dtype, (-1,)), (DataType.INT32, (count,))], table)
+    results = [b.cast(found, dtype)]
+    own = b.constant(np.arange(count, dtype=np.int32)) if places is None else places
+    if len(node.outputs) > 1:
+        groups = b.reshape(
+            b.one("SHAPE", [found], DataType.INT32, (1,), options("ShapeOptions", outType=schema.TensorType.INT32)), ()
+        )
+        first = b.one(
+            "UNSORTED_SEGMENT_MIN", [own, owner, groups], DataType.INT32, (-1,), options("UnsortedSegmentMinOptions")
+        )
+        ones = b.constant(np.ones(count, np.int32))
+        counts = b.one(
+            "UNSORTED_SEGMENT_SUM", [ones, owner, groups], DataType.INT32, (-1,), options("UnsortedSegmentSumOptions")
+        )
+        inverse = owner
+        if places is not None:
+            column = b.reshape(places, (count, 1))
+            inverse = b.one("SCATTER_ND", [column, owner, b.ints((count,))], DataType.INT32, (count,))
+        results += [b.cast(tensor, DataType.INT64) for tensor in (first, inverse, counts)]
+    return results[: len(node.outputs)]
 
 
 def _running_rule(node: Node) -> LayoutRule:
