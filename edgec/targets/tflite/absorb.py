@@ -97,6 +97,8 @@ def _takes(producer: Op, indices: Tensor) -> bool:
         return False
     if indices.size > weights.shape[0] or (producer.code == "CONV_2D" and weights.shape[3] != _channels(producer)):
         return False  # more work than before, or a grouped convolution, whose filters belong to their group
+    if any(tensor is not None and tensor.scale is not None and len(tensor.scale) > 1 for tensor in (weights, bias)):
+        return False  # scales per filter would have to be picked as well
     producer.inputs[1] = _replaced(weights, _picked(weights.const, indices))
     if bias is not None and bias.const is not None:
         producer.inputs[2] = _replaced(bias, _picked(bias.const, indices))
@@ -115,4 +117,6 @@ def _picked(const: Tensor, indices: Tensor) -> Tensor:
 
 
 def _replaced(old: T, const: Tensor) -> T:
-    return T(old.name, old.dtype, const.shape, const)
+    made = T(old.name, old.dtype, const.shape, const)
+    made.scale, made.zero_point, made.axis = old.scale, old.zero_point, old.axis
+    return made

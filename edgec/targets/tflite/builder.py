@@ -5,6 +5,7 @@ All shapes and axes here are those of the stored layout.  Nothing here knows abo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,7 +14,27 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgec.ir.graph import Tensor
 from edgec.ir.types import Array, DataType
+from edgec.targets.tflite.integer.storage import Quantization
 from edgec.targets.tflite.program import Op, Program, T
+
+PAD_RANK = 5
+"""The highest rank that PAD takes.  Source: PadKernelMaxDimensionCount in the LiteRT kernels' pad.h."""
+
+DELEGATE_RANK = 6
+"""The highest rank that XNNPACK takes; some operators of higher rank fail to load with it (XNN_MAX_TENSOR_DIMS)."""
+
+
+MOVES = frozenset(
+    "RESHAPE TRANSPOSE PAD PADV2 MIRROR_PAD SLICE STRIDED_SLICE GATHER TILE BROADCAST_TO SPLIT SPLIT_V CONCATENATION "
+    "DEPTH_TO_SPACE SPACE_TO_DEPTH MAX_POOL_2D RESIZE_NEAREST_NEIGHBOR".split()
+)
+"""Operators whose integer results mean what their operand's integers mean."""
+
+
+def hold(tensor: T, quantization: Quantization) -> None:
+    """Say of an integer tensor what its elements stand for."""
+    tensor.scale = np.array(quantization.scale, np.float32)
+    tensor.zero_point = np.array(quantization.zero_point, np.int64)
 
 
 def options(kind: str, **fields: Any) -> Any:
@@ -37,6 +58,11 @@ def broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
     return tuple(result)
 
 
+def around(shape: Sequence[int], axis: int) -> tuple[int, int, int]:
+    """A shape with the axes before and behind one axis merged."""
+    return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+
+
 class Builder:
     """Appends operators to a program."""
 
@@ -44,6 +70,7 @@ class Builder:
         self.program = Program()
         self.sources: tuple[str, ...] = ()
         self.hint = ""
+        self.quantization: Quantization | None = None
         self._names: dict[str, int] = {}
         self._constants: dict[tuple[Any, ...], T] = {}
 
@@ -88,7 +115,17 @@ class Builder:
         """Append any operator."""
         made = [T(self.name(self.hint or code.lower()), dtype, shape) for dtype, shape in results]
         self.program.add(Op(code, list(inputs), made, table, self.sources, custom))
+        self._hold(code, inputs, made)
         return made
+
+    def _hold(self, code: str, inputs: Sequence[T | None], made: Sequence[T]) -> None:
+        """Give integer results their scale: the operand's where elements are only moved, else the one asked for."""
+        source = next((x for x in inputs if x is not None and x.scale is not None), None)
+        for tensor in made:
+            if code in MOVES and source is not None and source.dtype is tensor.dtype:
+                tensor.scale, tensor.zero_point = source.scale, source.zero_point
+            elif self.quantization is not None and tensor.dtype is self.quantization.dtype:
+                hold(tensor, self.quantization)
 
     def one(self, code: str, inputs: Sequence[T | None], dtype: DataType, shape: Sequence[int], table: Any = None) -> T:
         """Append an operator with one result."""
@@ -156,6 +193,17 @@ class Builder:
             return self.lazy(dtype, x.shape, lambda: const.numpy().astype(dtype.numpy), x.name)
         return self.one("CAST", [x], dtype, x.shape)
 
+    def quantize(self, x: T, quantization: Quantization) -> T:
+        """QUANTIZE: float to integers, or integers to others of another scale."""
+        outer, self.quantization = self.quantization, quantization
+        made = self.one("QUANTIZE", [x], quantization.dtype, x.shape, options("QuantizeOptions"))
+        self.quantization = outer
+        return made
+
+    def dequantize(self, x: T) -> T:
+        """DEQUANTIZE: integers to float32."""
+        return self.one("DEQUANTIZE", [x], DataType.FLOAT, x.shape, options("DequantizeOptions"))
+
     # movement
 
     def reshape(self, x: T, shape: Sequence[int]) -> T:
@@ -195,18 +243,39 @@ class Builder:
             return parts[0]
         shape = list(parts[0].shape)
         shape[axis] = -1 if any(part.shape[axis] < 0 for part in parts) else sum(part.shape[axis] for part in parts)
+        if len(shape) > DELEGATE_RANK and all(-1 not in part.shape for part in parts):
+            flat = [self.reshape(part, around(part.shape, axis)) for part in parts]
+            return self.reshape(self.concat(flat, 1), shape)
         return self.one("CONCATENATION", parts, parts[0].dtype, shape, options("ConcatenationOptions", axis=axis))
 
     def pad(self, x: T, pads: Sequence[tuple[int, int]], value: float | None = None) -> T:
         """Constant padding, per axis before and after; ``value`` None means zero."""
-        if all(before == 0 and after == 0 for before, after in pads):
+        padded = [axis for axis, pair in enumerate(pads) if pair != (0, 0)]
+        if not padded:
             return x
+        if x.rank > PAD_RANK and -1 not in x.shape:
+            return self._pad_in_steps(x, pads, padded, value)
         shape = [dim + before + after if dim >= 0 else -1 for dim, (before, after) in zip(x.shape, pads)]
         paddings = self.constant(np.array(list(pads), np.int32).reshape(x.rank, 2))
         if not value:
             return self.one("PAD", [x, paddings], x.dtype, shape, options("PadOptions"))
         fill = self.constant(np.array([value], x.dtype.numpy), x.dtype)
+        if x.scale is not None:
+            fill = T(self.name(f"{self.hint}_fill"), x.dtype, (1,), fill.const)
+            fill.scale, fill.zero_point = x.scale, x.zero_point
         return self.one("PADV2", [x, paddings, fill], x.dtype, shape, options("PadV2Options"))
+
+    def _pad_in_steps(self, x: T, pads: Sequence[tuple[int, int]], padded: Sequence[int], value: float | None) -> T:
+        """Pad a tensor of high rank a few axes at a time, each merged with the axes behind it that are not padded."""
+        for first in range(0, len(padded), PAD_RANK - 1):
+            starts = padded[first : first + PAD_RANK - 1]
+            edges = [0, *starts, x.rank]
+            extents = [math.prod(x.shape[start:end]) for start, end in zip(edges, edges[1:])]
+            inner = [math.prod(x.shape[start + 1 : end]) for start, end in zip(starts, edges[2:])]
+            pairs = [(pads[axis][0] * size, pads[axis][1] * size) for axis, size in zip(starts, inner)]
+            shape = [dim + sum(pads[axis]) if axis in starts else dim for axis, dim in enumerate(x.shape)]
+            x = self.reshape(self.pad(self.reshape(x, extents), [(0, 0), *pairs], value), shape)
+        return x
 
     def slice(self, x: T, begin: Sequence[int], size: Sequence[int]) -> T:
         """A contiguous box."""
@@ -267,20 +336,39 @@ class Builder:
         if not axes:
             return x
         shape = [1 if axis in axes else dim for axis, dim in enumerate(x.shape) if keep or axis not in axes]
+        if x.rank > DELEGATE_RANK and -1 not in x.shape:
+            starts = [axis for axis in range(x.rank) if not axis or (axis in axes) != (axis - 1 in axes)]
+            extents = [math.prod(x.shape[start:end]) for start, end in zip(starts, [*starts[1:], x.rank])]
+            if len(extents) < x.rank:
+                flat = self.reshape(x, extents)
+                merged = [number for number, start in enumerate(starts) if start in axes]
+                return self.reshape(self.reduce(code, flat, merged, False), shape)
         return self.one(code, [x, self.ints(sorted(axes))], x.dtype, shape, options("ReducerOptions", keepDims=keep))
 
     # products
 
     def batch_matmul(self, a: T, b: T, adjoint_a: bool = False, adjoint_b: bool = False) -> T:
-        """Matrix product over the last two axes, batch axes broadcast."""
+        """Matrix product over the last two axes, batch axes broadcast; more than three batch axes are merged."""
         rows = a.shape[-1] if adjoint_a else a.shape[-2]
         columns = b.shape[-2] if adjoint_b else b.shape[-1]
-        shape = (*broadcast(a.shape[:-2] or (1,), b.shape[:-2] or (1,)), rows, columns)
+        batch = broadcast(a.shape[:-2] or (1,), b.shape[:-2] or (1,))
+        shape = (*batch, rows, columns)
         if a.rank == 2 and b.rank == 2:
             shape = shape[1:]
-        return self.one(
-            "BATCH_MATMUL", [a, b], a.dtype, shape, options("BatchMatMulOptions", adjX=adjoint_a, adjY=adjoint_b)
-        )
+        table = options("BatchMatMulOptions", adjX=adjoint_a, adjY=adjoint_b)
+        if len(batch) > 3 and -1 not in (*a.shape, *b.shape):
+            a, b = self._merge_batch(a, batch), self._merge_batch(b, batch)
+            count = max(a.shape[0], b.shape[0])
+            return self.reshape(self.one("BATCH_MATMUL", [a, b], a.dtype, (count, rows, columns), table), shape)
+        return self.one("BATCH_MATMUL", [a, b], a.dtype, shape, table)
+
+    def _merge_batch(self, x: T, batch: Sequence[int]) -> T:
+        """Matrices with one batch axis, of extent 1 where they are the same for the whole batch."""
+        own = x.shape[:-2]
+        if any(dim != 1 for dim in own) and own != tuple(batch):
+            wanted = (*batch, *x.shape[-2:])
+            x = self.broadcast_to(self.reshape(x, (*(1,) * (len(batch) - len(own)), *x.shape)), wanted)
+        return self.reshape(x, (math.prod(x.shape[:-2]), *x.shape[-2:]))
 
     def fully_connected(self, x: T, weights: T, bias: T | None = None) -> T:
         """x [..., K] times weights [N, K] transposed, plus bias [N]; leading axes are kept."""

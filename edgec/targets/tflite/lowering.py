@@ -18,6 +18,7 @@ from edgec.ir.graph import Graph, Node, Value
 from edgec.ir.types import Array, DataType
 from edgec.targets.base import Refusal
 from edgec.targets.tflite.builder import Builder
+from edgec.targets.tflite.integer.storage import Form
 from edgec.targets.tflite.layout import FIXED, Choice, LayoutRule, Permutation, channels_last, identity, solve
 from edgec.targets.tflite.layout.permutation import invert, stored
 from edgec.targets.tflite.program import TENSOR_TYPES, Program, T
@@ -37,6 +38,11 @@ def refuse(reason: str, help: str = "", rule: str = "EDG231") -> NoReturn:
 
 
 Lowering = Callable[["Call"], "T | list[T]"]
+
+
+def as_list(results: T | list[T]) -> list[T]:
+    """What a lowering returned, as a list."""
+    return [results] if isinstance(results, T) else results
 
 
 @dataclass(frozen=True)
@@ -113,8 +119,9 @@ def _type_rule(value: Value) -> str:
 class Call:
     """One node while it is being lowered."""
 
-    def __init__(self, lowerer: Lowerer, node: Node, choice: Choice):
+    def __init__(self, lowerer: Lowerer, node: Node, choice: Choice, form: Form | None = None):
         self.lowerer = lowerer
+        self.form = form
         self.node = node
         self.choice = choice
         self.b = lowerer.builder
@@ -129,18 +136,24 @@ class Call:
         """An operand in the layout that the analysis chose for it (constants: ONNX's own unless chosen)."""
         value = self.node.operand(position)
         permutation = self.choice.inputs[position] if position < len(self.choice.inputs) else None
-        return self.lowerer.tensor(value, permutation)
+        return self._tensor(value, permutation)
 
     def raw(self, position: int) -> T:
         """An operand in ONNX's own layout."""
-        return self.lowerer.tensor(self.node.operand(position), None)
+        return self._tensor(self.node.operand(position), None)
+
+    def _tensor(self, value: Value, permutation: Permutation | None) -> T:
+        """A value as the node computes with it: as integers in integer form, as floats otherwise."""
+        if self.form is None or not value.dtype.is_float:
+            return self.lowerer.tensor(value, permutation)
+        return self.lowerer.integers.operand(value, permutation, self.form)
 
     def aligned(self, position: int) -> T:
         """An operand of an elementwise operator, brought to the result's rank by axes of extent 1."""
         value = self.node.operand(position)
         permutation = self.choice.outputs[0]
         own = self.choice.inputs[position] or ()
-        x = self.lowerer.tensor(value, self.choice.inputs[position])
+        x = self._tensor(value, self.choice.inputs[position])
         rank, missing = len(permutation), len(permutation) - len(own)
         if missing == 0 or x.rank == 0:
             return x
@@ -245,6 +258,10 @@ class Lowerer:
         self.notes: list[str] = []
         self._stored: dict[Value, tuple[T, Permutation]] = {}
         self._arranged: dict[tuple[Value, Permutation], T] = {}
+        self._floats: dict[tuple[Value, Permutation], T] = {}
+        from edgec.targets.tflite.integer.lowering import Integers
+
+        self.integers = Integers(self, graph)
         self._io_layout = io_layout
 
     def run(self) -> Program:
@@ -280,7 +297,7 @@ class Lowerer:
             program.inputs.append(tensor)
             program.input_names.append(value.name)
             self.builder.hint = value.name
-            working = self.builder.cast(tensor, working_type(value.dtype))
+            working = self.integers.input(value, self.builder.cast(tensor, working_type(value.dtype)))
             self._stored[value] = (working, permutation)
 
     def _outputs(self) -> None:
@@ -295,7 +312,8 @@ class Lowerer:
             permutation = self._io_permutation(value)
             self.builder.hint = name
             self.builder.sources = ()
-            tensor = self.builder.cast(self.tensor(value, permutation), value.dtype)
+            tensor = self.integers.output(value, self.tensor(value, permutation))
+            tensor = self.builder.cast(tensor, value.dtype)
             if id(tensor) in taken or tensor.const is not None:
                 tensor = self.builder.copy(tensor)
             taken.add(id(tensor))
@@ -318,10 +336,33 @@ class Lowerer:
             )
         )
 
+    def mark(self) -> Callable[[], None]:
+        """Remember where the program stands; the function returned takes back what was appended since."""
+        program, caches = self.builder.program, (self._arranged, self._floats)
+        length, sizes = len(program.ops), [len(cache) for cache in caches]
+
+        def undo() -> None:
+            del program.ops[length:]
+            for cache, size in zip(caches, sizes):
+                while len(cache) > size:
+                    cache.popitem()
+
+        return undo
+
     # values
 
     def tensor(self, value: Value, permutation: Permutation | None) -> T:
-        """A value stored under a permutation (ONNX's own for None); transposed at most once per permutation."""
+        """A value stored under a permutation (ONNX's own for None), as floats where it is held as integers."""
+        x = self.arranged(value, permutation)
+        if x.scale is None or not value.dtype.is_float:
+            return x
+        wanted = permutation if permutation is not None else identity(len(value.shape or ()))
+        if (value, wanted) not in self._floats:
+            self._floats[value, wanted] = self.builder.dequantize(x)
+        return self._floats[value, wanted]
+
+    def arranged(self, value: Value, permutation: Permutation | None) -> T:
+        """A value as it is held, stored under a permutation; transposed at most once per permutation."""
         wanted = permutation if permutation is not None else identity(len(value.shape or ()))
         known = self._arranged.get((value, wanted))
         if known is not None:
@@ -360,7 +401,9 @@ class Lowerer:
         entry = self.table.get(node.op) if not node.domain else None
         if entry is None:
             return FIXED
-        rule = entry.layout if isinstance(entry.layout, LayoutRule) else entry.layout(node)
+        rule = self.integers.rule_of(node)
+        if rule is None:
+            rule = entry.layout if isinstance(entry.layout, LayoutRule) else entry.layout(node)
         known = all(value is None or value.shape is not None for value in (*node.inputs, *node.outputs))
         return rule if known else FIXED
 
@@ -368,18 +411,20 @@ class Lowerer:
         builder = self.builder
         builder.sources = node.sources
         builder.hint = node.outputs[0].name
-        mark = len(builder.program.ops)
+        undo = self.mark()
         try:
             entry = self.table.get(node.op) if not node.domain else None
             if entry is None:
                 domain = f" of domain '{node.domain}'" if node.domain else ""
                 refuse(f"LiteRT has no operator for {node.op}{domain}, and edgec no composition of operators")
-            self._check_types(node)
-            results = entry.lower(Call(self, node, choice))
-            made = [results] if isinstance(results, T) else results
+            made = self.integers.lower(node, choice, entry)
+            if made is None:
+                self._check_types(node)
+                made = as_list(entry.lower(Call(self, node, choice)))
+                made = self.integers.hold(node, made)
             self._accept(node, choice, made)
         except Refused as refused:
-            del builder.program.ops[mark:]
+            undo()
             self.refusals.append(Refusal(node.name, node.op, node.sources, refused.rule, refused.reason, refused.help))
             for value, permutation in zip(node.outputs, choice.outputs):
                 self._stand_in(value, permutation)
@@ -410,7 +455,7 @@ class Lowerer:
                 tensor_shape = expected if tensor.const is None else tensor.shape
                 if tensor.producer is not None:
                     tensor.shape = tensor_shape
-            if tensor.dtype is not working_type(value.dtype):
+            if tensor.dtype is not self.integers.dtype_of(value):
                 raise AssertionError(
                     f"{node.op} '{node.name}' came out as {tensor.dtype.name}, should be {value.dtype.name}"
                 )

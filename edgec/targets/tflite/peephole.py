@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgec.ir.graph import Tensor
@@ -44,6 +45,7 @@ def _fuse_biases(program: Program) -> None:
                 or producer.code != "FULLY_CONNECTED"
                 or producer.inputs[2] is not None
                 or bias.const is None
+                or not bias.dtype.is_float
                 or bias.shape[-1:] != source.shape[-1:]
                 or bias.size != source.shape[-1]
                 or len(source.users) != 1
@@ -81,7 +83,7 @@ def _fuse_activations(program: Program) -> None:
             or id(source) in outputs
             or producer.options is None
             or producer.options.fusedActivationFunction != schema.ActivationFunctionType.NONE
-            or not source.dtype.is_float
+            or not _same_meaning(source, op.outputs[0])
         ):
             continue
         producer.options.fusedActivationFunction = FUSED[op.code]
@@ -89,6 +91,13 @@ def _fuse_activations(program: Program) -> None:
         removed.add(id(op))
     program.ops = [op for op in program.ops if id(op) not in removed]
     program.relink()
+
+
+def _same_meaning(source: T, result: T) -> bool:
+    """Whether both are floats, or integers of the same scale and zero point."""
+    if source.scale is None or result.scale is None:
+        return source.scale is result.scale and source.dtype.is_float
+    return bool(np.array_equal(source.scale, result.scale) and np.array_equal(source.zero_point, result.zero_point))
 
 
 def _take_over(producer: Op, op: Op) -> None:

@@ -23,7 +23,7 @@ SMALL_INTEGERS = (DataType.INT8, DataType.UINT8)
 def widened(call: Call, compute: Callable[..., T], *operands: T) -> T:
     """Compute with int8 and uint8 operands in int32, and convert back (which wraps, as ONNX does)."""
     dtype = operands[0].dtype
-    if dtype not in SMALL_INTEGERS:
+    if dtype not in SMALL_INTEGERS or operands[0].scale is not None:
         return compute(*operands)
     result = compute(*(call.b.cast(x, DataType.INT32) for x in operands))
     return call.b.cast(result, dtype) if result.dtype is DataType.INT32 else result

@@ -90,7 +90,7 @@ class _WeightsOnTheRight(Along):
         super().__init__(allowed=lambda node, p: p[-1] == len(p) - 1, operands=(0,))
 
 
-_CONSTANT_RIGHT = _WeightsOnTheRight()
+CONSTANT_RIGHT = _WeightsOnTheRight()
 
 
 def _matmul_rule(node: Node) -> LayoutRule:
@@ -98,7 +98,7 @@ def _matmul_rule(node: Node) -> LayoutRule:
     if a.shape is None or right.shape is None:
         return FIXED
     if right.const is not None and len(right.shape) == 2 and len(a.shape) >= 2:
-        return _CONSTANT_RIGHT
+        return CONSTANT_RIGHT
     if len(a.shape) >= 2 and len(right.shape) >= 2 and len(a.shape) == len(right.shape):
         return MATRIX_PRODUCTS
     return FIXED

@@ -78,7 +78,7 @@ def max_pool(call: Call) -> T | list[T]:
         return _pool_with_indices(call)
     x = call.x(0)
     dtype = x.dtype
-    if dtype is not DataType.FLOAT:
+    if dtype is not DataType.FLOAT and x.scale is None:
         x = b.cast(x, DataType.FLOAT)
     extents = list(call.dims(0)[2:])
     kernel, strides, dilations, pads = pool_geometry(node, extents, call.out_dims()[2:])
@@ -94,6 +94,8 @@ def max_pool(call: Call) -> T | list[T]:
         )
     # after a ReLU and the like nothing is below zero, and LiteRT pads with zeros fastest
     lowest = 0.0 if never_negative(node.operand(0)) else float(np.finfo(np.float32).min)
+    if x.scale is not None and lowest:
+        lowest = float(np.iinfo(dtype.numpy).min)
     out = call.out_shape() if spatial > 1 else (call.out_shape()[0], 1, *call.out_shape()[1:])
     if spatial < 3 and all(d == 1 for d in dilations):
         if pads == same_pads(extents, kernel, strides, dilations) and any(p != (0, 0) for p in pads):

@@ -1,0 +1,1 @@
+"""Lowering of QuantizeLinear/DequantizeLinear graphs to LiteRT's integer tensors and kernels."""

@@ -1,0 +1,167 @@
+"""Lower the nodes of a quantized graph to integer kernels, and join them to the float ones.
+
+For every node that has an integer form the float lowering (or one of :data:`INTEGER`) is tried on integer tensors.  If
+what it appends is not all integer kernels, it is taken back and the node is computed in float between DEQUANTIZE and
+QUANTIZE; that is noted, never silent.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgec.ir.graph import Graph, Node, Value
+from edgec.ir.types import Array, DataType
+from edgec.targets.tflite.builder import hold
+from edgec.targets.tflite.integer.operators import INTEGER, KERNELS, form_of, product
+from edgec.targets.tflite.integer.storage import SAME, Form, Quantization, Storage
+from edgec.targets.tflite.layout import Choice, LayoutRule, Permutation, identity
+from edgec.targets.tflite.layout.permutation import stored
+from edgec.targets.tflite.program import Op, T
+
+if TYPE_CHECKING:
+    from edgec.targets.tflite.lowering import Entry, Lowerer
+
+
+class Integers:
+    """The integer side of one :class:`Lowerer`."""
+
+    def __init__(self, lowerer: Lowerer, graph: Graph):
+        self.lowerer = lowerer
+        self.storage = Storage(graph)
+
+    def dtype_of(self, value: Value) -> DataType:
+        """The element type of the tensor that holds a value."""
+        from edgec.targets.tflite.lowering import working_type
+
+        held = self.storage.held.get(value)
+        return held.dtype if held is not None else working_type(value.dtype)
+
+    def rule_of(self, node: Node) -> LayoutRule | None:
+        """A layout rule that quantized weights ask for, or None where the operator's own will do."""
+        from edgec.targets.tflite.operators.matrix import CONSTANT_RIGHT
+
+        if node.op == "MatMul" and not node.domain and node.operand(1) in self.storage.weights:
+            return CONSTANT_RIGHT if node.operand(1).rank == 2 and node.operand(0).rank >= 2 else None
+        return None
+
+    # graph inputs and outputs
+
+    def input(self, value: Value, tensor: T) -> T:
+        """A graph input that arrives as integers gets its scale; uint8 is moved to int8."""
+        held = self.storage.held.get(value)
+        if held is None or value.dtype.is_float:
+            return tensor
+        if value.dtype is held.dtype:
+            hold(tensor, held)
+            return tensor
+        hold(tensor, Quantization(value.dtype, held.scale, (held.zero_point[0] + 128,)))
+        return self.lowerer.builder.quantize(tensor, held)
+
+    def output(self, value: Value, tensor: T) -> T:
+        """A graph output that leaves as uint8 is moved back from int8."""
+        held = self.storage.held.get(value)
+        if held is None or value.dtype is not DataType.UINT8:
+            return tensor
+        moved = Quantization(DataType.UINT8, held.scale, (held.zero_point[0] + 128,))
+        return self.lowerer.builder.quantize(tensor, moved)
+
+    # values
+
+    def operand(self, value: Value, permutation: Permutation | None, form: Form) -> T:
+        """A value as integers; requantized where the kernel wants operands and result to have the same scale."""
+        constant = self.storage.weights.get(value)
+        x = self._constant(value, permutation) if constant is not None else self.lowerer.arranged(value, permutation)
+        if form.constraint == SAME and not _has(x, form.given):
+            return self.lowerer.builder.quantize(x, form.given)
+        return x
+
+    def _constant(self, value: Value, permutation: Permutation | None) -> T:
+        weights = self.storage.weights[value]
+        rank = len(weights.tensor.shape)
+        order = permutation if permutation is not None else identity(rank)
+        shape = stored(weights.tensor.shape, order)
+
+        def load() -> Array:
+            return np.ascontiguousarray(weights.integers().transpose(order))
+
+        made = self.lowerer.builder.lazy(weights.quantization.dtype, shape, load, value.name)
+        hold(made, weights.quantization)
+        return made
+
+    # nodes
+
+    def lower(self, node: Node, choice: Choice, entry: Entry) -> list[T] | None:
+        """The results of a node on integers, or None where it is to be lowered as usual."""
+        if node in self.storage.through:
+            return [self._renamed(node, choice)]
+        form = form_of(node, self.storage)
+        if form is not None:
+            return self._attempt(node, choice, entry, form)
+        if node.op not in ("QuantizeLinear", "DequantizeLinear") and any(v in self.storage.held for v in node.outputs):
+            self._say(node, "it has no integer form with these operands")
+        return None
+
+    def _say(self, node: Node, reason: str) -> None:
+        self.lowerer.notes.append(f"'{node.name}' ({node.op}) is computed in float32: {reason}")
+
+    def _renamed(self, node: Node, choice: Choice) -> T:
+        """QuantizeLinear and DequantizeLinear between floats and integers held alike move nothing."""
+        source = node.operand(0)
+        held = self.storage.held[node.output]
+        x = self.lowerer.arranged(source, choice.inputs[0])
+        return x if _has(x, held) else self.lowerer.builder.quantize(x, held)
+
+    def _attempt(self, node: Node, choice: Choice, entry: Entry, form: Form) -> list[T] | None:
+        from edgec.targets.tflite.lowering import Call, Refused, as_list
+
+        builder = self.lowerer.builder
+        undo = self.lowerer.mark()
+        mark = len(builder.program.ops)
+        builder.quantization = form.given
+        call = Call(self.lowerer, node, choice, form)
+        function = INTEGER.get(node.op) or entry.lower
+        if node.op == "MatMul" and node.operand(1) in self.storage.weights:
+            function = product
+        try:
+            made = as_list(function(call))
+            reason = _objection(builder.program.ops[mark:], form.given.dtype)
+        except Refused as refused:
+            made, reason = [], refused.reason
+        finally:
+            builder.quantization = None
+        if reason:
+            undo()
+            self._say(node, reason)
+            return None
+        return [x if _has(x, form.wanted) else builder.quantize(x, form.wanted) for x in made]
+
+    def hold(self, node: Node, made: list[T]) -> list[T]:
+        """Float results that are to be held as integers are quantized."""
+        results = []
+        for value, tensor in zip(node.outputs, made):
+            held = self.storage.held.get(value)
+            results.append(
+                tensor if held is None or tensor.scale is not None else self.lowerer.builder.quantize(tensor, held)
+            )
+        return results
+
+
+def _has(x: T, wanted: Quantization) -> bool:
+    """Whether a tensor's integers already mean what is wanted."""
+    if x.scale is None or x.dtype is not wanted.dtype or len(x.scale) != len(wanted.scale):
+        return False
+    same_scale = np.array_equal(x.scale, np.array(wanted.scale, np.float32))
+    return bool(same_scale and np.array_equal(x.zero_point, np.array(wanted.zero_point)))
+
+
+def _objection(ops: list[Op], dtype: DataType) -> str:
+    """Why appended operators are no integer form; empty when they are."""
+    for op in ops:
+        if op.code not in KERNELS:
+            return f"LiteRT has no integer kernel for what it is composed of ({op.code})"
+        for tensor in op.outputs:
+            if tensor.dtype is not dtype or tensor.scale is None:
+                return f"a part of it is {tensor.dtype.name.lower()} ({op.code})"
+    return ""

@@ -1,0 +1,181 @@
+"""Which values of a quantized graph are held as integers, and with which scale and zero point.
+
+A float value is held as integers where everybody takes it through one QuantizeLinear, or where it is the result of a
+DequantizeLinear.  The float operator between the two then runs on LiteRT's integer kernels, as ONNX's QDQ convention
+means it.
+
+Source: LiteRT 8-bit quantization specification; ONNX QuantizeLinear-25, DequantizeLinear-25.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgec.ir.graph import Graph, Node, Tensor, Value
+from edgec.ir.types import Array, DataType
+
+INTEGERS = (DataType.INT8, DataType.UINT8, DataType.INT16)
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How a tensor stands for real numbers: ``real = (integer - zero_point) * scale``.
+
+    Attributes:
+        dtype: INT8 or INT16; ONNX's uint8 is held as int8 with its zero point moved by 128.
+        scale, zero_point: one number, or one per index along ``axis``.
+        axis: the ONNX axis that scales differ along, or None.
+    """
+
+    dtype: DataType
+    scale: tuple[float, ...]
+    zero_point: tuple[int, ...]
+    axis: int | None = None
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """Smallest and largest integer."""
+        return (-128, 127) if self.dtype is DataType.INT8 else (-32768, 32767)
+
+    def quantize(self, array: Array) -> Array:
+        """The integers for real numbers, rounded half to even; per-tensor parameters only."""
+        low, high = self.range
+        whole = np.round(np.asarray(array, np.float32) / np.float32(self.scale[0])) + self.zero_point[0]
+        integers: Array = np.clip(whole, low, high).astype(self.dtype.numpy)
+        return integers
+
+    def real(self, integer: int) -> float:
+        """The real number that an integer stands for; per-tensor parameters only."""
+        return (integer - self.zero_point[0]) * self.scale[0]
+
+
+def parameters(node: Node) -> Quantization | None:
+    """The parameters of a QuantizeLinear or DequantizeLinear, or None where LiteRT has no such tensor.
+
+    Constant scales, 8 or 16 bits, no blocks; int16 must be symmetric.
+    """
+    whole = node.operand(0) if node.op == "DequantizeLinear" else node.output
+    scale, zero = node.operand(1), node.input(2)
+    if whole.dtype not in INTEGERS or scale.const is None or (zero is not None and zero.const is None):
+        return None
+    if node.attr_int("block_size", 0):
+        return None
+    scales = scale.numpy().astype(np.float32).reshape(-1)
+    zeros = np.zeros(len(scales), np.int64) if zero is None else zero.numpy().astype(np.int64).reshape(-1)
+    if len(zeros) != len(scales) or not np.all(scales > 0):
+        return None
+    dtype = whole.dtype
+    if dtype is DataType.UINT8:
+        dtype, zeros = DataType.INT8, zeros - 128
+    if dtype is DataType.INT16 and zeros.any():
+        return None
+    axis = None
+    if scale.const.shape != () and whole.shape is not None and len(scales) > 1:
+        axis = node.attr_int("axis", 1) % max(len(whole.shape), 1)
+    return Quantization(dtype, tuple(float(s) for s in scales), tuple(int(z) for z in zeros), axis)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A constant that reaches its users through DequantizeLinear: its integers and their parameters."""
+
+    tensor: Tensor
+    quantization: Quantization
+
+    def integers(self) -> Array:
+        """The elements as int8 (uint8 moved by 128)."""
+        array = self.tensor.numpy()
+        if self.tensor.dtype is DataType.UINT8:
+            return (array.astype(np.int16) - 128).astype(np.int8)
+        return array
+
+
+class Storage:
+    """The plan for one graph.
+
+    Attributes:
+        held: float values that are held as integers.
+        weights: results of DequantizeLinear on 8-bit or 16-bit constants.
+        biases: results of DequantizeLinear on int32 constants: the integers and their scales.
+        through: QuantizeLinear and DequantizeLinear nodes that only rename a held value.
+    """
+
+    def __init__(self, graph: Graph):
+        self.held: dict[Value, Quantization] = {}
+        self.weights: dict[Value, Weights] = {}
+        self.biases: dict[Value, tuple[Tensor, Array]] = {}
+        self.through: set[Node] = set()
+        for node in graph.nodes:
+            if node.domain:
+                continue
+            if node.op == "QuantizeLinear":
+                self._quantize(node)
+            elif node.op == "DequantizeLinear":
+                self._dequantize(node)
+        for node in graph.nodes:
+            if node.op in ("Relu", "Clip") and not node.domain:
+                self._before_activation(node)
+
+    def _quantize(self, node: Node) -> None:
+        found = parameters(node)
+        result, source = node.output, node.operand(0)
+        if found is None or found.axis is not None or not source.dtype.is_float or source.const is not None:
+            return
+        if any(user.op != "DequantizeLinear" for user in result.users):
+            return
+        self.held[result] = found
+        self.through.add(node)
+        users = source.users
+        alone = not source.is_output and all(
+            user.op == "QuantizeLinear" and not user.domain and parameters(user) == found for user in users
+        )
+        if alone and source.producer is not None and source not in self.held:
+            self.held[source] = found
+
+    def _dequantize(self, node: Node) -> None:
+        source, result = node.operand(0), node.output
+        if source.const is not None and source.dtype is DataType.INT32:
+            scale, zero = node.operand(1), node.input(2)
+            if scale.const is not None and (zero is None or (zero.const is not None and not zero.numpy().any())):
+                self.biases[result] = (source.const, scale.numpy().astype(np.float64).reshape(-1))
+            return
+        found = parameters(node)
+        if found is None:
+            return
+        if source.const is not None:
+            self.weights[result] = Weights(source.const, found)
+        elif found.axis is None and (source in self.held or source.producer is None):
+            self.held[result] = found
+            self.held.setdefault(source, found)
+            self.through.add(node)
+
+    def _before_activation(self, node: Node) -> None:
+        """The value in front of a fusable activation is held as the activation's result is: clamping does the rest."""
+        source, result = node.operand(0), node.output
+        if result not in self.held or source in self.held or source.const is not None or source.is_output:
+            return
+        producer = source.producer
+        if len(source.users) == 1 and producer is not None and producer.op in CLAMPS:
+            self.held[source] = self.held[result]
+
+
+CLAMPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul"})
+"""Operators whose integer kernels limit their result to the result tensor's range by themselves."""
+
+
+SAME = "same"
+"""Operands and result must have the same parameters; operands are requantized to the result's where they differ."""
+
+FREE = "free"
+"""Any parameters on any side."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a node runs on integers: the parameters of its result, as asked for and as the kernel gives them."""
+
+    wanted: Quantization
+    given: Quantization
+    constraint: str

@@ -1,0 +1,152 @@
+"""Quantized graphs run on LiteRT's integer kernels and give what ONNX Runtime gives, within one step."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from edgec.ir.proto import model_from_proto, model_to_proto
+from edgec.targets.base import Lowered
+from tests.targets.tflite.lowered import counts, lower, run
+
+HEADER = '<ir_version: 10, opset_import: ["" : 22]>\n'
+
+NUMBERS = ", ".join(str((i * 37) % 255 - 127) for i in range(108))
+
+
+def convolution(outputs: str, tail: str) -> str:
+    """A quantized convolution of a float input, its result ``c`` used by ``tail``."""
+    return f"""{HEADER}
+  g (float[1,3,6,5] x) => ({outputs})
+  <float sx = {{0.05}}, int8 zx = {{-3}}, float sy = {{0.04}}, int8 zy = {{-128}},
+   int8[4,3,3,3] w = {{{NUMBERS}}}, float[4] sw = {{0.01, 0.02, 0.005, 0.03}}, int8[4] zw = {{0, 0, 0, 0}},
+   int32[4] b = {{100, -200, 300, -400}}, float[4] sb = {{0.0005, 0.001, 0.00025, 0.0015}}, int32[4] zb = {{0, 0, 0, 0}}> {{
+    q = QuantizeLinear (x, sx, zx)
+    d = DequantizeLinear (q, sx, zx)
+    wd = DequantizeLinear <axis = 0> (w, sw, zw)
+    bd = DequantizeLinear <axis = 0> (b, sb, zb)
+    c = Conv <pads = [1,1,1,1]> (d, wd, bd)
+    {tail}
+  }}"""
+
+
+def check(text: str, step: float, seed: int = 0) -> Lowered:
+    """LiteRT's outputs are within one step of ONNX Runtime's without graph optimisations."""
+    proto = onnx.parser.parse_model(text)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        model_to_proto(model_from_proto(proto)).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    generator = np.random.default_rng(seed)
+    feeds = {}
+    for item in session.get_inputs():
+        if item.type == "tensor(float)":
+            feeds[item.name] = generator.standard_normal(item.shape).astype(np.float32)
+        else:
+            kind = {"tensor(int8)": np.int8, "tensor(uint8)": np.uint8}[item.type]
+            limits = np.iinfo(kind)
+            feeds[item.name] = generator.integers(limits.min, limits.max + 1, item.shape).astype(kind)
+    expected = session.run(None, feeds)
+    lowered = lower(text)
+    for (name, array), reference in zip(run(lowered, feeds).items(), expected, strict=True):
+        assert array.dtype == reference.dtype, name
+        distance = np.abs(array.astype(np.float64) - reference.astype(np.float64)).max()
+        assert distance <= step * 1.01, f"{name}: {distance / step:.2f} steps"
+    return lowered
+
+
+def test_a_quantized_convolution_with_relu_is_one_integer_operator() -> None:
+    tail = "r = Relu (c) e = QuantizeLinear (r, sy, zy) y = DequantizeLinear (e, sy, zy)"
+    lowered = check(convolution("float[1,4,6,5] y", tail), 0.04)
+    assert counts(lowered) == {"QUANTIZE": 1, "CONV_2D": 1, "DEQUANTIZE": 1, "TRANSPOSE": 2}
+
+
+def test_integers_in_and_out_stay_integers() -> None:
+    tail = "y = QuantizeLinear (c, sy, zy)"
+    assert "DEQUANTIZE" not in counts(check(convolution("int8[1,4,6,5] y", tail), 1))
+
+
+def test_unsigned_integers_are_held_signed_and_handed_out_unsigned() -> None:
+    text = (
+        HEADER
+        + """
+    g (uint8[1,2,4,4] x) => (uint8[1,2,4,4] y) <float s = {0.02}, uint8 z = {100}, float t = {0.05}, uint8 v = {7}> {
+      d = DequantizeLinear (x, s, z)
+      h = HardSwish (d)
+      y = QuantizeLinear (h, t, v)
+    }"""
+    )
+    assert counts(check(text, 1))["HARD_SWISH"] == 1
+
+
+@pytest.mark.parametrize("op", ["Add", "Sub", "Mul"])
+def test_arithmetic_of_differently_scaled_operands(op: str) -> None:
+    text = (
+        HEADER
+        + f"""
+    g (float[1,3,4,4] x, float[1,3,4,4] z) => (float[1,3,4,4] y) <float a = {{0.03}}, int8 p = {{5}},
+      float b = {{0.02}}, int8 q = {{-9}}, float c = {{0.06}}, int8 r = {{11}}> {{
+      x1 = QuantizeLinear (x, a, p)
+      x2 = DequantizeLinear (x1, a, p)
+      z1 = QuantizeLinear (z, b, q)
+      z2 = DequantizeLinear (z1, b, q)
+      s = {op} (x2, z2)
+      s1 = QuantizeLinear (s, c, r)
+      y = DequantizeLinear (s1, c, r)
+    }}"""
+    )
+    assert counts(check(text, 0.06)) == {"QUANTIZE": 2, op.upper(): 1, "DEQUANTIZE": 1}
+
+
+@pytest.mark.parametrize("op", ["Sigmoid", "Tanh", "Softmax"])
+def test_operators_of_fixed_scale_are_requantized_to_the_scale_asked_for(op: str) -> None:
+    text = (
+        HEADER
+        + f"""
+    g (float[2,8] x) => (float[2,8] y) <float a = {{0.03}}, int8 p = {{5}}, float c = {{0.0081}}, int8 r = {{-3}}> {{
+      x1 = QuantizeLinear (x, a, p)
+      x2 = DequantizeLinear (x1, a, p)
+      s = {op} (x2)
+      s1 = QuantizeLinear (s, c, r)
+      y = DequantizeLinear (s1, c, r)
+    }}"""
+    )
+    assert counts(check(text, 0.0081))["QUANTIZE"] == 2
+
+
+def test_an_operator_without_integer_form_is_computed_in_float_and_that_is_said() -> None:
+    text = (
+        HEADER
+        + """
+    g (float[2,8] x) => (float[2,8] y) <float a = {0.03}, int8 p = {5}> {
+      x1 = QuantizeLinear (x, a, p)
+      x2 = DequantizeLinear (x1, a, p)
+      s = LeakyRelu (x2)
+      t = Softsign (s)
+      s1 = QuantizeLinear (t, a, p)
+      y = DequantizeLinear (s1, a, p)
+    }"""
+    )
+    (note,) = check(text, 0.03).notes
+    assert "Softsign" in note and "float32" in note
+
+
+def test_operands_of_a_concatenation_are_brought_to_one_scale() -> None:
+    text = (
+        HEADER
+        + """
+    g (float[1,2,4,4] x, float[1,3,4,4] z) => (float[1,5,4,4] y) <float a = {0.03}, int8 p = {5}, float b = {0.02},
+      int8 q = {-9}, float c = {0.035}, int8 r = {11}> {
+      x1 = QuantizeLinear (x, a, p)
+      x2 = DequantizeLinear (x1, a, p)
+      z1 = QuantizeLinear (z, b, q)
+      z2 = DequantizeLinear (z1, b, q)
+      s = Concat <axis = 1> (x2, z2)
+      s1 = QuantizeLinear (s, c, r)
+      y = DequantizeLinear (s1, c, r)
+    }"""
+    )
+    assert counts(check(text, 0.035))["QUANTIZE"] == 4
