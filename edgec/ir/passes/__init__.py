@@ -1,6 +1,7 @@
 """The passes; importing this package registers them all."""
 
 from edgec.ir.passes import (  # noqa: F401
+    decompose,
     eliminate_common_subexpressions,
     eliminate_dead_code,
     eliminate_identity,

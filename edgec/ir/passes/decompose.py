@@ -1,0 +1,69 @@
+"""Write operators that no integer kernel computes as ones that integer kernels do."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from edgec.ir.graph import Graph, Model, Node, Value
+from edgec.ir.passes.base import Pass, register, replace_node, rewrite_each
+from edgec.ir.types import DataType
+
+
+@register
+@dataclass(frozen=True)
+class Decompose(Pass):
+    """Prepare a float graph for quantization.
+
+    ``HardSigmoid(x)`` becomes ``Clip(alpha x + beta, 0, 1)``, with alpha 1/6 and beta 1/2 ``Clip(x + 3, 0, 6) / 6``,
+    whose steps are finer; ``x / c`` becomes ``x * (1 / c)``.  Every intermediate value then has a range that
+    calibration can find.
+
+    Source: ONNX operator specification, HardSigmoid-22, Div-14.
+    """
+
+    name: ClassVar[str] = "decompose"
+    ops: tuple[str, ...] = ("HardSigmoid", "Div")
+
+    def apply(self, model: Model) -> bool:
+        changed = False
+        for op, rewrite in (("HardSigmoid", _hard_sigmoid), ("Div", _division)):
+            if op in self.ops:
+                changed = rewrite_each(model, op, rewrite) or changed
+        return changed
+
+
+def _scalar(graph: Graph, number: float, name: str) -> Value:
+    return graph.constant(np.array(number, np.float32), name)
+
+
+def _hard_sigmoid(graph: Graph, node: Node) -> bool:
+    x = node.operand(0)
+    if x.dtype is not DataType.FLOAT:
+        return False
+    alpha, beta = node.attr_float("alpha", 0.2), node.attr_float("beta", 0.5)
+    finer = math.isclose(alpha, 1 / 6, rel_tol=1e-5) and math.isclose(beta, 0.5, rel_tol=1e-6)
+    if not finer:
+        x = graph.build(node, "Mul", [x, _scalar(graph, alpha, "alpha")]).output
+    added = graph.build(node, "Add", [x, _scalar(graph, 3.0 if finer else beta, "beta")]).output
+    bounds = [_scalar(graph, 0.0, "low"), _scalar(graph, 6.0 if finer else 1.0, "high")]
+    result = graph.build(node, "Clip", [added, *bounds]).output
+    if finer:
+        result = graph.build(node, "Mul", [result, _scalar(graph, 1 / 6, "sixth")]).output
+    replace_node(graph, node, result)
+    return True
+
+
+def _division(graph: Graph, node: Node) -> bool:
+    divisor = node.operand(1)
+    if divisor.const is None or divisor.dtype is not DataType.FLOAT:
+        return False
+    numbers = divisor.numpy()
+    if not np.all(numbers != 0):
+        return False
+    inverse = graph.constant((1 / numbers.astype(np.float64)).astype(np.float32), f"{divisor.name}_inverse")
+    replace_node(graph, node, graph.build(node, "Mul", [node.operand(0), inverse]).output)
+    return True

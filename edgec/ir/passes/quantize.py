@@ -1,0 +1,242 @@
+"""Write a calibrated graph with QuantizeLinear and DequantizeLinear around everything that is to run on integers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from edgec.ir.graph import Graph, Model, Node, Tensor, Value
+from edgec.ir.passes.base import Pass
+from edgec.ir.quantization import QuantizationRules, Range, affine
+from edgec.ir.types import Array, DataType
+
+WEIGHTED = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
+"""Operators with weights as their second operand, and the axis of result channels (Gemm: 0 when transB)."""
+
+DATA: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys("Add Sub Mul Div Max Min MatMul PRelu".split(), (0, 1)),
+}
+"""Operands that are data; the first one by default, all of a Concat."""
+
+
+@dataclass(frozen=True)
+class Quantize(Pass):
+    """Insert QDQ pairs under a target's rules.
+
+    Every value that an integer operator takes or gives is followed by one QuantizeLinear and one DequantizeLinear that
+    all its users read, so the target sees one stored tensor per value.  Weights become int8 constants, symmetric, per
+    channel where the rules say so: ``scale = max |w| / 127``; biases int32 at scale ``input x weight``.  Values tied
+    together by operators that need one scale (Concat, pooling, reshapes) get the union of their ranges.
+
+    Built by the converter, which has the ranges; not available in a pipeline string.
+    """
+
+    name: ClassVar[str] = "quantize"
+    rules: QuantizationRules = field(default=None)  # type: ignore[assignment]
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    keep: frozenset[str] = frozenset()
+
+    def apply(self, model: Model) -> bool:
+        work = _Work(self, model.graph)
+        work.run()
+        return work.changed
+
+    def chosen(self, graph: Graph) -> list[Node]:
+        """The nodes that will run on integers."""
+        return _Work(self, graph).nodes
+
+
+class _Work:
+    def __init__(self, options: Quantize, graph: Graph):
+        self.rules, self.ranges, self.graph = options.rules, options.ranges, graph
+        self.changed = False
+        self.nodes = [node for node in graph.nodes if node.name not in options.keep and self._fits(node)]
+        self.fused = {node for node in self.nodes if self._is_fused(node)}
+
+    # which nodes
+
+    def _fits(self, node: Node) -> bool:
+        if node.domain or node.op not in self.rules.quantizable:
+            return False
+        for value in (*self._operands(node), *node.outputs[:1]):
+            if value.dtype is not DataType.FLOAT or (value.const is None and value.name not in self.ranges):
+                return False
+        if node.op in ("Conv", "ConvTranspose", "Gemm"):
+            bias = node.input(2)
+            return node.operand(1).const is not None and (bias is None or bias.const is not None)
+        return any(value.const is None for value in self._operands(node))
+
+    def _operands(self, node: Node) -> list[Value]:
+        if node.op == "Concat":
+            return [value for value in node.inputs if value is not None]
+        return [value for position in DATA.get(node.op, (0,)) if (value := node.input(position)) is not None]
+
+    def _is_fused(self, node: Node) -> bool:
+        """Whether the node's result goes to nothing but an activation that the node applies itself."""
+        value = node.output
+        if node.op not in self.rules.fuses or value.use_count != 1 or value.is_output:
+            return False
+        user = value.users[0]
+        return user.op in self.rules.fused and not user.domain and user in set(self.nodes)
+
+    # ranges
+
+    def _ranges(self) -> dict[Value, Range]:
+        """The range of every value to quantize, united over values that must share a scale."""
+        parent: dict[Value, Value] = {}
+
+        def find(value: Value) -> Value:
+            parent.setdefault(value, value)
+            while parent[value] is not value:
+                parent[value] = parent[parent[value]]
+                value = parent[value]
+            return value
+
+        values: dict[Value, None] = {}
+        for node in self.nodes:
+            data = [value for value in self._operands(node) if value.const is None]
+            results = [] if node in self.fused else [value for value in node.outputs if value.use_count]
+            for value in (*data, *results):
+                if not self._inside_fusion(value):
+                    values.setdefault(value)
+            if node.op in self.rules.same:
+                tied = [value for value in (*data, *results) if not self._is_fixed(value)]
+                for value in tied[1:]:
+                    parent[find(value)] = find(tied[0])
+        united: dict[Value, Range] = {}
+        for value in values:
+            root, found = find(value), self.ranges.get(value.name)
+            if found is not None:
+                united[root] = united[root].united(found) if root in united else found
+        return {value: united[find(value)] for value in values if find(value) in united}
+
+    def _inside_fusion(self, value: Value) -> bool:
+        return value.producer is not None and value.producer in self.fused
+
+    def _is_fixed(self, value: Value) -> bool:
+        producer = value.producer
+        return producer is not None and not producer.domain and producer.op in self.rules.fixed
+
+    # rewriting
+
+    def run(self) -> None:
+        scales: dict[Value, float] = {}
+        for value, found in self._ranges().items():
+            producer = value.producer
+            fixed = self.rules.fixed.get(producer.op) if producer is not None and producer in set(self.nodes) else None
+            if fixed is not None:
+                scale, zero = fixed.scale, fixed.zero_point
+            else:
+                scale, zero = affine(found, self.rules.activation, self.rules.symmetric)
+            scales[self._wrap(value, scale, zero)] = scale
+            self.changed = True
+        for node in self.nodes:
+            if node.op in WEIGHTED and node.operand(1).const is not None:
+                self._weights(node, scales)
+            else:
+                self._constants(node)
+
+    def _wrap(self, value: Value, scale: float, zero: int) -> Value:
+        """Put a QDQ pair behind a value; returns what its users read now."""
+        graph = self.graph
+        users = [(user, position) for user in value.users for position, item in enumerate(user.inputs) if item is value]
+        outputs = [position for position, item in enumerate(graph.outputs) if item is value]
+        parameters = [
+            graph.constant(np.array(scale, np.float32), f"{value.name}_scale"),
+            graph.constant(np.array(zero, self.rules.activation.numpy), f"{value.name}_zero_point"),
+        ]
+        whole = graph.value(f"{value.name}_quantized", self.rules.activation, value.shape)
+        real = graph.value(f"{value.name}_dequantized", value.dtype, value.shape)
+        sources = value.producer.sources if value.producer is not None else ()
+        quantize = Node("QuantizeLinear", [value, *parameters], [whole], name=f"{value.name}_quantize", sources=sources)
+        dequantize = Node(
+            "DequantizeLinear", [whole, *parameters], [real], name=f"{value.name}_dequantize", sources=sources
+        )
+        if value.producer is not None:
+            graph.insert_after(value.producer, quantize)
+        else:
+            first = next(iter(graph.nodes))
+            graph.insert_before(first, quantize)
+        graph.insert_after(quantize, dequantize)
+        for user, position in users:
+            user.set_input(position, real)
+        for position in outputs:
+            graph.set_output(position, real)
+        return real
+
+    def _weights(self, node: Node, scales: Mapping[Value, float]) -> None:
+        value = node.operand(1)
+        axis = 0 if node.op == "Gemm" and node.attr_int("transB", 0) else WEIGHTED[node.op]
+        held = value.const
+        assert held is not None
+        axis = axis if axis < len(held.shape) else 0
+        array = held.numpy()
+        others = tuple(a for a in range(array.ndim) if a != axis)
+        if node.op in self.rules.per_channel:
+            largest = np.abs(array).max(axis=others).astype(np.float64)
+        else:
+            largest = np.array(np.abs(array).max(), np.float64)
+        steps = np.where(largest > 0, largest / 127, 1.0).astype(np.float32)
+        node.set_input(1, self._held(node, value, held, steps, axis))
+        bias, operand = node.input(2), node.operand(0)
+        if bias is not None and bias.const is not None and operand in scales and node.op != "MatMul":
+            products = (steps.astype(np.float64) * scales[operand]).astype(np.float32)
+            self._bias(node, bias.const, products)
+
+    def _held(self, node: Node, value: Value, held: Tensor, steps: Array, axis: int) -> Value:
+        """DequantizeLinear of the int8 form of a constant, rounded when it is read."""
+        shape = [1] * len(held.shape)
+        if steps.ndim:
+            shape[axis] = -1
+        spread = steps.reshape(shape)
+
+        def load() -> Array:
+            return np.clip(np.round(held.numpy() / spread), -127, 127).astype(np.int8)
+
+        whole = self.graph.constant(Tensor(DataType.INT8, held.shape, load), f"{value.name}_quantized")
+        return self._dequantized(node, whole, steps, np.zeros(steps.shape, np.int8), axis, value)
+
+    def _bias(self, node: Node, held: Tensor, products: Array) -> None:
+        limit = 2**31 - 1
+        real = held.numpy().astype(np.float64).reshape(-1)
+        integers = np.clip(np.round(real / products), -limit, limit).astype(np.int32)
+        value = node.operand(2)
+        whole = self.graph.constant(integers.reshape(held.shape), f"{value.name}_quantized")
+        zeros = np.zeros(products.shape, np.int32)
+        node.set_input(2, self._dequantized(node, whole, products, zeros, 0, value))
+
+    def _constants(self, node: Node) -> None:
+        """Constant data operands become integers of their own scale."""
+        for position in DATA.get(node.op, ()) if node.op != "Concat" else range(len(node.inputs)):
+            value = node.input(position)
+            if value is None or value.const is None or value.dtype is not DataType.FLOAT:
+                continue
+            array = value.const.numpy()
+            scale, zero = affine(
+                Range(float(array.min()), float(array.max())), self.rules.activation, self.rules.symmetric
+            )
+            least, most = self.rules.limits
+            whole = np.clip(np.round(array / np.float32(scale)) + zero, least, most).astype(self.rules.activation.numpy)
+            constant = self.graph.constant(whole, f"{value.name}_quantized")
+            steps = np.array(scale, np.float32)
+            made = self._dequantized(node, constant, steps, np.array(zero, self.rules.activation.numpy), 0, value)
+            node.set_input(position, made)
+
+    def _dequantized(self, node: Node, whole: Value, steps: Array, zeros: Array, axis: int, value: Value) -> Value:
+        graph = self.graph
+        real = graph.value(f"{value.name}_dequantized", DataType.FLOAT, whole.shape)
+        parameters = [graph.constant(steps, f"{value.name}_scale"), graph.constant(zeros, f"{value.name}_zero_point")]
+        attributes = {"axis": axis} if steps.ndim else {}
+        made = Node(
+            "DequantizeLinear",
+            [whole, *parameters],
+            [real],
+            attributes,
+            name=f"{value.name}_dequantize",
+            sources=node.sources,
+        )
+        graph.insert_before(node, made)
+        return real

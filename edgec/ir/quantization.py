@@ -1,0 +1,81 @@
+"""What quantizing a graph is told: the ranges of its values, and the rules of the target it is meant for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edgec.ir.types import DataType
+
+
+@dataclass(frozen=True)
+class Range:
+    """The real numbers that a value takes, after an observer has decided what to keep of its tails."""
+
+    low: float
+    high: float
+
+    def united(self, other: Range) -> Range:
+        """The smallest range that holds both."""
+        return Range(min(self.low, other.low), max(self.high, other.high))
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A scale and zero point that an operator's kernel prescribes for its result."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class QuantizationRules:
+    """How a target wants its graphs quantized.
+
+    Attributes:
+        activation: element type of values computed at run time: INT8 or INT16.
+        symmetric: whether zero points of activations must be 0.
+        quantizable: operators that run on integers.
+        same: operators whose operands and result share one scale and zero point.
+        fixed: operators whose result has a prescribed scale and zero point.
+        fused: activations that their producer applies itself, so that nothing is quantized between the two.
+        fuses: producers that can do so.
+        per_channel: operators whose weights have one scale per result channel; other weights have one scale.
+    """
+
+    activation: DataType
+    symmetric: bool
+    quantizable: frozenset[str]
+    same: frozenset[str]
+    fixed: Mapping[str, Fixed] = field(default_factory=dict)
+    fused: frozenset[str] = frozenset({"Relu", "Clip"})
+    fuses: frozenset[str] = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul"})
+    per_channel: frozenset[str] = frozenset({"Conv", "ConvTranspose"})
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Smallest and largest integer of an activation."""
+        return (-128, 127) if self.activation is DataType.INT8 else (-32768, 32767)
+
+
+def affine(found: Range, dtype: DataType, symmetric: bool) -> tuple[float, int]:
+    """Scale and zero point that cover a range and represent zero exactly.
+
+    Asymmetric: ``scale = (high - low) / (2^b - 1)``; symmetric: ``scale = max(|low|, |high|) / (2^(b-1) - 1)``.  An
+    empty range gets scale 1.
+
+    Source: Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference,
+    2017, section 3; LiteRT 8-bit quantization specification.
+    """
+    least, most = (-128, 127) if dtype is DataType.INT8 else (-32768, 32767)
+    low, high = min(found.low, 0.0), max(found.high, 0.0)
+    if symmetric:
+        largest = max(-low, high)
+        return (float(np.float32(largest / most)) if largest > 0 else 1.0, 0)
+    if high == low:
+        return 1.0, 0
+    scale = float(np.float32((high - low) / (most - least)))
+    zero = round(least - low / scale)
+    return scale, int(min(max(zero, least), most))
