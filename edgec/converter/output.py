@@ -13,6 +13,7 @@ import fcntl
 import os
 import shutil
 import signal
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -25,6 +26,9 @@ LOCK: Final = ".edgec.lock"
 WORKING: Final = ".edgec-working-"
 MANIFEST: Final = "manifest.json"
 REJECTED: Final = ".rejected"
+
+ATTEMPTS: Final = 1000
+"""How often the folder is made anew while other runs remove it at their end."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -54,10 +58,11 @@ class OutputFolder:
     def __enter__(self) -> OutputFolder:
         try:
             try:
-                while True:
-                    self._create()
-                    if self._acquire():
+                for _ in range(ATTEMPTS):
+                    if self._create() and self._acquire():
                         break
+                else:
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
                 for stale in self.path.glob(f"{WORKING}*"):
                     shutil.rmtree(stale, ignore_errors=True)
                 self._working = Path(tempfile.mkdtemp(prefix=WORKING, dir=self.path))
@@ -95,19 +100,25 @@ class OutputFolder:
             raise not_writable(destination, error) from error
         return destination
 
-    def _create(self) -> None:
+    def _create(self) -> bool:
+        """Make the folder and those above it; False when another run has just removed one of them under our hands."""
         missing = []
         folder = self.path.absolute()
         while not folder.exists():
             missing.append(folder)
             folder = folder.parent
-        for folder in reversed(missing):
-            with contextlib.suppress(FileExistsError):  # another run was faster
-                folder.mkdir()
-            if folder not in self._created:
-                self._created.append(folder)
-        if self.path.exists() and not self.path.is_dir():
+        try:
+            for folder in reversed(missing):
+                with contextlib.suppress(FileExistsError):  # another run was faster
+                    folder.mkdir()
+                if folder not in self._created:
+                    self._created.append(folder)
+            mode = self.path.stat().st_mode
+        except FileNotFoundError:
+            return False
+        if not stat.S_ISDIR(mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self.path))
+        return True
 
     def _acquire(self) -> bool:
         """Lock the folder; False when another run has just removed it or the lock file under our hands."""

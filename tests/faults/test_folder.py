@@ -144,6 +144,13 @@ def test_many_runs_at_once_never_share_the_folder(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*/*")) == []
 
 
+def test_a_link_that_leads_nowhere_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").symlink_to(tmp_path / "absent" / "folder")
+    with pytest.raises(EdgecError) as caught, OutputFolder(tmp_path / "out"):
+        pass
+    assert caught.value.code == "EDG010"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("existing", [False, True])
 def test_an_interrupted_run_leaves_nothing_behind(number: signal.Signals, existing: bool, tmp_path: Path) -> None:
