@@ -30,17 +30,21 @@ def real(call: Call, position: int = 0) -> T:
 
 
 def log1p(call: Call, u: T) -> T:
-    """log(1 + u), accurate for small u: log(w) * u / (w - 1) with w = 1 + u.
+    """log(1 + u) for u from 0 on: below 1/2 by 2 artanh(s) with s = u / (u + 2), since LOG is inaccurate just above 1.
 
-    Source: Kahan; see Goldberg, What every computer scientist should know about floating-point arithmetic, theorem 4.
+    The series 2 (s + s^3 / 3 + s^5 / 5 + ...) is cut behind s^11, where the rest is below 1e-9 of the sum.
     """
     b = call.b
-    one = b.scalar(1.0, u)
-    w = b.add(u, one)
-    difference = b.sub(w, one)
-    ratio = b.select(b.compare("EQUAL", difference, u), one, b.div(u, difference))
-    result = b.mul(b.unary("LOG", w), ratio)
-    return b.select(b.compare("EQUAL", difference, b.scalar(0.0, u)), u, result)
+    near = b.minimum(u, b.scalar(0.5, u))
+    s = b.div(near, b.add(near, b.scalar(2.0, u)))
+    square = b.mul(s, s)
+    series = b.scalar(1 / 11, u)
+    for power in (9, 7, 5, 3, 1):
+        series = b.add(b.mul(series, square), b.scalar(1 / power, u))
+    small = b.mul(b.mul(s, b.scalar(2.0, u)), series)
+    large = b.unary("LOG", b.add(u, b.scalar(1.0, u)))
+    # below -1, where arguments lie outside of the domain, the logarithm is no number
+    return b.select(b.compare("LESS", b.unary("ABS", u), b.scalar(0.5, u)), small, large)
 
 
 def filled(call: Call, like: T, value: float) -> T:
@@ -103,7 +107,8 @@ def inverse_hyperbolic(call: Call) -> T:
     limited = b.minimum(size, b.scalar(LARGE, x))
     if call.node.op == "Acosh":
         v = b.sub(limited, one)
-        near = log1p(call, b.add(v, b.unary("SQRT", b.mul(v, b.add(v, b.scalar(2.0, x))))))
+        root = b.mul(b.unary("SQRT", v), b.unary("SQRT", b.add(v, b.scalar(2.0, x))))  # not a number below 1
+        near = log1p(call, b.add(v, root))
     else:
         square = b.mul(limited, limited)
         root = b.unary("SQRT", b.add(square, one))

@@ -1,7 +1,8 @@
 """Operators that write elements by position.
 
-LiteRT's SCATTER_ND adds updates onto zeros.  Writing is then a choice between data and scattered updates, addition a
-sum; products and extrema go through the UNSORTED_SEGMENT operators, which combine updates for the same place.
+Writing is a choice between the data and the last update for a place, found by UNSORTED_SEGMENT_MAX over the updates'
+numbers.  Sums go through SCATTER_ND, which adds updates onto zeros, products and extrema through the UNSORTED_SEGMENT
+operators, which combine updates for the same place.
 
 Source: ONNX ScatterND-18, ScatterElements-18, TensorScatter-24; LiteRT kernels scatter_nd.cc, unsorted_segment.cc.
 """
@@ -30,28 +31,18 @@ def scattered(call: Call, data: T, rows: T, updates: T, reduction: str) -> T:
     """Combine updates [M, ...] into data [N, ...] at rows [M], int32 and not negative.
 
     Args:
-        reduction: none, add, mul, max or min, as in ONNX ScatterND-18.  Under ``none`` the rows must differ, which is
-            what ONNX demands.
+        reduction: none, add, mul, max or min, as in ONNX ScatterND-18.  Under ``none`` the last of several updates
+            for a row wins, as in ONNX Runtime; ONNX leaves that open.
     """
     b, dtype = call.b, data.dtype
     if reduction != "none" and dtype in SMALL_INTEGERS:
         wide = scattered(call, b.cast(data, DataType.INT32), rows, b.cast(updates, DataType.INT32), reduction)
         return b.cast(wide, dtype)
     count = data.shape[0]
-    column = b.reshape(rows, (rows.size, 1))
     if reduction == "none":
-        written = b.one("SCATTER_ND", [column, updates, b.ints(data.shape)], dtype, data.shape)
-        if rows.const is not None:
-            hit = np.zeros(count, bool)
-            hit[rows.const.numpy().reshape(-1)] = True
-            if hit.all():
-                return written
-            mask = b.constant(hit)
-        else:
-            ones = b.constant(np.ones(rows.size, np.bool_))
-            mask = b.one("SCATTER_ND", [column, ones, b.ints((count,))], DataType.BOOL, (count,))
-        return b.select(b.reshape(mask, (count, *(1,) * (data.rank - 1))), written, data)
+        return _overwritten(call, data, rows, updates)
     if reduction == "add":
+        column = b.reshape(rows, (rows.size, 1))
         return b.add(data, b.one("SCATTER_ND", [column, updates, b.ints(data.shape)], dtype, data.shape))
     if reduction not in SEGMENTS:
         refuse(f"the reduction '{reduction}'", rule="EDG406")
@@ -63,6 +54,31 @@ def scattered(call: Call, data: T, rows: T, updates: T, reduction: str) -> T:
     code, table, combine = SEGMENTS[reduction]
     segments = b.constant(np.array(count, np.int32))
     return b.binary(combine, data, b.one(code, [updates, rows, segments], dtype, data.shape, options(table)))
+
+
+def _overwritten(call: Call, data: T, rows: T, updates: T) -> T:
+    """Every row of the data, or the last update that names it."""
+    b, count = call.b, data.shape[0]
+    if rows.const is not None:
+        last = np.full(count, -1, np.int64)
+        np.maximum.at(last, rows.const.numpy().reshape(-1), np.arange(rows.size))
+        written = b.gather(updates, b.constant(np.maximum(last, 0).astype(np.int32)), 0)
+        if np.all(last >= 0):
+            return written
+        mask = b.constant(last >= 0)
+    else:
+        order, segments = b.constant(np.arange(rows.size, dtype=np.int32)), b.constant(np.array(count, np.int32))
+        # rows that no update names get the lowest int32
+        winner = b.one(
+            "UNSORTED_SEGMENT_MAX",
+            [order, rows, segments],
+            DataType.INT32,
+            (count,),
+            options("UnsortedSegmentMaxOptions"),
+        )
+        written = b.gather(updates, b.maximum(winner, b.scalar(0, winner)), 0)
+        mask = b.compare("GREATER_EQUAL", winner, b.scalar(0, winner))
+    return b.select(b.reshape(mask, (count, *(1,) * (data.rank - 1))), written, data)
 
 
 @lowers("ScatterElements", "Scatter")

@@ -1,4 +1,4 @@
-"""Integer arithmetic is exact, however long the sums; quantization rounds and saturates as in ONNX Runtime."""
+"""Integer arithmetic is exact for sums of any length; quantization rounds and saturates as in ONNX Runtime."""
 
 from __future__ import annotations
 
