@@ -222,9 +222,9 @@ _define(
 _define(
     "EDG114",
     EXIT_MODEL,
-    "artifact unreadable",
-    "The file given to `edgec inspect` has the name of an artifact, such as a .tflite file, but not its format: it is "
-    "empty, cut off or something else.",
+    "not a LiteRT model",
+    "The file has the name of a LiteRT model or of another artifact, such as .tflite, but not its format: it is cut off "
+    "or something else. A Git LFS pointer, an HTML error page or a compressed archive are the usual causes.",
 )
 _define(
     "EDG115",
@@ -364,6 +364,41 @@ _define(
     EXIT_TOOL_FAILED,
     "tool left no usable result",
     "A tool reported success, but the file that it should have written is missing, empty or not what it should be.",
+)
+
+_define(
+    "EDG510",
+    EXIT_TOOL_MISSING,
+    "vendor tool not found",
+    "The target's artifact is made by a tool of the chip's vendor, which is not on this machine. The verified file that "
+    "goes into the tool and the plan of its run were written; the message gives the exact command. Install the tool, "
+    "put it on PATH or name it in the environment variable that the message says, and repeat.",
+)
+_define(
+    "EDG511",
+    EXIT_TOOL_FAILED,
+    "vendor tool refused the model",
+    "The tool read the model and said why it will not compile it. The message quotes it.",
+)
+_define(
+    "EDG512",
+    EXIT_TOOL_FAILED,
+    "version of the vendor tool not supported",
+    "The tool is older than what edgec drives, or does not tell its version. The message names both.",
+)
+_define(
+    "EDG520",
+    EXIT_TOOL_MISSING,
+    "device library not found",
+    "The library that talks to the device (a LiteRT delegate) is missing or cannot be loaded. The message names the "
+    "library and the package that brings it.",
+)
+_define(
+    "EDG521",
+    EXIT_TOOL_MISSING,
+    "no device",
+    "The library that talks to the device is there, but no device answers: none is plugged in, another program holds "
+    "it, or this user may not open it. `edgec doctor` lists what was found.",
 )
 
 # EDG6xx: passes and the canonical form

@@ -1,0 +1,1 @@
+"""The target ``edgetpu``: Google's Coral Edge TPU."""
