@@ -181,6 +181,17 @@ def is_cheap(node: Node) -> bool:
     return not node.domain and node.op in _TABLE
 
 
+def compute(node: Node, operands: Operands) -> list[Array] | None:
+    """The results of a node for given operands, or None if they need ONNX Runtime or do not fit."""
+    function = _TABLE.get(node.op) if not node.domain else None
+    if function is None:
+        return None
+    try:
+        return function(node, operands)
+    except (ValueError, IndexError, TypeError, OverflowError, MemoryError, AssertionError):
+        return None
+
+
 def evaluate(node: Node) -> list[Tensor]:
     """The outputs of a node whose operands are all constant.
 

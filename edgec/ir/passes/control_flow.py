@@ -9,6 +9,7 @@ import numpy as np
 from edgec.errors import ModelError
 from edgec.ir.graph import Attribute, Graph, Node, Tensor, Value
 from edgec.ir.passes.base import remove_dead
+from edgec.ir.passes.trip_count import count_trips
 
 
 def copy_nodes(body: Graph, into: Graph, anchor: Node, mapping: dict[Value, Value], prefix: str) -> list[Node]:
@@ -84,7 +85,7 @@ def inline_if(graph: Graph, node: Node) -> list[Node] | None:
 
 
 def unroll_loop(graph: Graph, node: Node, budget: int) -> list[Node] | None:
-    """Unroll a Loop with a constant trip count and a condition that stays constant true.
+    """Unroll a Loop with a constant trip count and a condition that stays true or does not depend on the inputs.
 
     Returns None when trip count or condition are known only at run time.
 
@@ -94,14 +95,22 @@ def unroll_loop(graph: Graph, node: Node, budget: int) -> list[Node] | None:
     body = node.attributes["body"]
     assert isinstance(body, Graph)
     trip, start = node.input(0), node.input(1)
-    if trip is None or trip.const is None or (start is not None and start.const is None):
+    if (trip is not None and trip.const is None) or (start is not None and start.const is None):
         return None
     if start is not None and not bool(start.numpy().reshape(-1)[0]):
         count = 0
+    elif trip is None:
+        counted = count_trips(node, None)
+        if counted is None:
+            return None
+        count = counted
     else:
         count = max(int(trip.numpy().reshape(-1)[0]), 0)
         if count and not _condition_stays(body):
-            return None
+            counted = count_trips(node, count)
+            if counted is None:
+                return None
+            count = counted
     _within(node, body, count, budget)
     carried = list(node.inputs[2:])
     states: list[Value] = [value for value in carried if value is not None]
