@@ -111,7 +111,7 @@ def verify(
         if fixed:  # a shape that the declared output shape dictates takes one value only
             varying = [item.name for item in inputs if item.name not in fixed]
             depends = judgement.dependent_outputs(model.graph, varying)
-        _compare(host, Path(artifact), spec, model, reference, layouts or {}, depends, report)
+        _compare(host, Path(artifact), spec, model, reference, layouts or {}, depends, original.steps, report)
     report.raise_for_failure()
     return report
 
@@ -276,6 +276,7 @@ def _compare(
     reference: Reference,
     layouts: Mapping[str, Sequence[int]],
     depends: set[str],
+    steps: int,
     report: VerificationReport,
 ) -> None:
     session = host.open(spec.factory, artifact, dict(spec.options))
@@ -300,6 +301,7 @@ def _compare(
                 report.precision,
                 depends=name in depends,
                 constant=name in reference.constant,
+                steps=steps,
             )
         )
     for output in report.outputs:

@@ -53,12 +53,15 @@ class Original:
         runtime: the runtime's name in messages, such as ``ONNX Runtime``.
         package: its distribution, whose version reports quote.
         ways: how to run it; the first that loads is taken.
+        steps: how far quantized integers may be apart, in units, because the runtime rounds differently at every
+            operator (LiteRT computes with fixed-point multipliers and rounds ties away from zero).
     """
 
     path: Path
     runtime: str
     package: str
     ways: tuple[Way, ...]
+    steps: int = 0
 
 
 @dataclass

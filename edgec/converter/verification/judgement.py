@@ -121,6 +121,7 @@ def judge(
     *,
     depends: bool,
     constant: bool,
+    steps: int = 0,
 ) -> OutputReport:
     """Decide about one output.
 
@@ -130,6 +131,7 @@ def judge(
         floor: optimised against unoptimised reference.
         depends: whether some input that takes several values can change the output.
         constant: whether the reference was the same for all of several samples.
+        steps: how far integers that stand for real numbers may be apart, in units.
     """
     floats = example.dtype.kind in "fc" or example.dtype.name in ("bfloat16",)
     floor_l2 = floor.relative_l2 if floor is not None and floats else None
@@ -138,11 +140,13 @@ def judge(
         threshold = INT8_SQNR_DB
     elif floats:
         threshold = max(limit_of(precision), FLOOR_FACTOR * (floor_l2 or 0.0))
-    why = (
-        _failure_of_floats(difference, precision, threshold)
-        if threshold is not None
-        else _failure_of_integers(difference, floor, _is_decision(graph, name))
-    )
+    quantized = bool(steps) and not floats and _comes_from(graph, name, _ROUNDING)
+    if threshold is not None:
+        why = _failure_of_floats(difference, precision, threshold)
+    elif quantized:
+        why = _failure_of_quantized(difference, floor, steps)
+    else:
+        why = _failure_of_integers(difference, floor, _comes_from(graph, name, _DECIDING, floats=True))
     status = PASSED
     if why:
         status = FAILED
@@ -158,6 +162,8 @@ def judge(
         why = f"SQNR {difference.sqnr_db:.3g} dB >= {threshold:.3g} dB"
     elif threshold is not None:
         why = f"relative L2 {difference.relative_l2:.3g} <= {threshold:.3g}"
+    elif quantized and difference.max_abs > 0:
+        why = f"up to {difference.max_abs:g} steps apart ({difference.equal_fraction:.4%} equal)"
     else:
         why = "equal" if difference.equal_fraction == 1 else f"equal but for ties ({difference.equal_fraction:.4%})"
     return OutputReport(name, str(example.dtype), example.shape, status, why, difference, floor_l2, threshold)
@@ -199,8 +205,21 @@ def _failure_of_integers(difference: Difference, floor: Difference | None, decis
     return f"{count} of {difference.elements} elements differ, by up to {difference.max_abs:g}"
 
 
-def _is_decision(graph: Graph, name: str) -> bool:
-    """Whether an output holds results of comparing or rounding floats, moved or averaged at most."""
+def _failure_of_quantized(difference: Difference, floor: Difference | None, steps: int) -> str:
+    if difference.shapes is not None:
+        return f"shape {list(difference.shapes[1])} instead of {list(difference.shapes[0])}"
+    allowed = max(float(steps), FLOOR_FACTOR * floor.max_abs if floor is not None else 0.0)
+    if difference.max_abs <= allowed:
+        return ""
+    return f"up to {difference.max_abs:g} steps apart, {allowed:g} allowed"
+
+
+def _comes_from(graph: Graph, name: str, ops: frozenset[str], *, floats: bool = False) -> bool:
+    """Whether an output holds results of one of these operators, moved or averaged at most.
+
+    Args:
+        floats: only if the operator reads floats.
+    """
     pending = [graph.outputs[graph.output_names.index(name)]]
     seen: set[Value] = set()
     while pending:
@@ -209,7 +228,7 @@ def _is_decision(graph: Graph, name: str) -> bool:
         if value in seen or node is None:
             continue
         seen.add(value)
-        if node.op in _DECIDING and any(item is not None and item.dtype.is_float for item in node.inputs):
+        if node.op in ops and (not floats or any(v is not None and v.dtype.is_float for v in node.inputs)):
             return True
         if node.op in _CARRYING:
             pending.extend(item for item in node.inputs if item is not None)

@@ -1,7 +1,7 @@
 """The reference: the original model in its own runtime, and what another way of running it there changes.
 
 ONNX files run in ONNX Runtime without graph optimisations (and with all of them), LiteRT files in LiteRT with its
-built-in kernels (and with XNNPACK).  The difference is the floor below which no artifact can be asked to stay.
+XNNPACK (and with its built-in kernels).  The difference is the floor below which no artifact can be asked to stay.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class ReferenceModel:
         if other is None:
             return
         if self.only_other:
-            reference.notes.append(f"{runtime} runs the model only with optimisations, so there is no floor")
+            reference.notes.append(f"{runtime} runs the model only in its second way, so there is no floor")
             return
         session: Session | None = None
         try:
@@ -131,7 +131,7 @@ class ReferenceModel:
             if _broke_down(error):
                 raise self.refused(error) from error
             reference.floors.clear()
-            reference.notes.append(f"{runtime} does not run the model with optimisations, so there is no floor")
+            reference.notes.append(f"{runtime} does not run the model in its second way, so there is no floor")
         finally:
             if session is not None:
                 session.close()

@@ -6,7 +6,8 @@ made elsewhere), the order from the subgraph.  Files without a signature go by t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,21 @@ class LiteRTSession:
                     return np.zeros([int(dim) for dim in detail["shape"]], detail["dtype"])
             raise
 
+    def rename(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        """Let inputs and outputs go by other names, given in the order of the graph.
+
+        Raises:
+            VerificationError: EDG302 when there are more or fewer of them.
+        """
+        if len(inputs) != len(self._inputs) or len(outputs) != len(self._outputs):
+            counts = f"{len(self._inputs)} inputs and {len(self._outputs)} outputs"
+            raise VerificationError("EDG302", "LiteRT sees another interface", why=f"the file has {counts}")
+        self._shapes = {new: self._shapes[old] for new, (old, _) in zip(inputs, self._inputs)}
+        self._inputs = [(new, detail) for new, (_, detail) in zip(inputs, self._inputs)]
+        self._outputs = [(new, detail) for new, (_, detail) in zip(outputs, self._outputs)]
+        self.inputs = tuple(replace(spec, name=new) for new, spec in zip(inputs, self.inputs))
+        self.outputs = tuple(replace(spec, name=new) for new, spec in zip(outputs, self.outputs))
+
     def close(self) -> None:
         """Release the model."""
         self._interpreter = None
@@ -90,9 +106,18 @@ def open_session(path: str | Path, *, threads: int = 1, xnnpack: bool = True) ->
     Raises:
         VerificationError: EDG302 when LiteRT refuses the file.
     """
+    return _open(threads, xnnpack, model_path=str(path))
+
+
+def open_content(content: bytes, *, threads: int = 1, xnnpack: bool = True) -> LiteRTSession:
+    """The same for a flatbuffer in memory."""
+    return _open(threads, xnnpack, model_content=content)
+
+
+def _open(threads: int, xnnpack: bool, **model: Any) -> LiteRTSession:
     resolver = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     try:
-        interpreter = Interpreter(model_path=str(path), num_threads=threads, experimental_op_resolver_type=resolver)
+        interpreter = Interpreter(num_threads=threads, experimental_op_resolver_type=resolver, **model)
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise VerificationError("EDG302", "LiteRT cannot load the artifact", why=str(error).strip()) from error

@@ -1,0 +1,1 @@
+"""What each family of LiteRT operators is in ONNX."""
