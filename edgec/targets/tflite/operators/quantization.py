@@ -74,10 +74,20 @@ def dequantize_linear(call: Call) -> T:
         refuse(
             "an int32 operand with a zero point", "quantize to int32 with zero point 0, as biases are", rule="EDG406"
         )
+    scale = _parameter(call, 1, x, axis)
+    zero = _parameter(call, 2, x, axis) if call.has(2) and x.dtype is not DataType.INT32 else None
+    if x.const is not None and scale.const is not None and (zero is None or zero.const is not None):
+        held, factor, origin = x.const, scale.const, zero.const if zero is not None else None
+
+        def load() -> Array:
+            real = held.numpy().astype(np.float32)
+            if origin is not None:
+                real = real - origin.numpy()
+            return np.asarray(real * factor.numpy(), np.float32)
+
+        return b.lazy(DataType.FLOAT, x.shape, load, x.name)
     y = b.cast(x, DataType.FLOAT)
-    if call.has(2) and x.dtype is not DataType.INT32:
-        y = b.sub(y, _parameter(call, 2, x, axis))
-    return b.mul(y, _parameter(call, 1, x, axis))
+    return b.mul(y if zero is None else b.sub(y, zero), scale)
 
 
 def _centred(call: Call, position: int, zero_position: int, shape: Sequence[int] | None = None) -> T:
