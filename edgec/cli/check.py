@@ -12,6 +12,7 @@ from edgec.cli import options
 @click.command(name="check", short_help="Say of every node whether a target can hold it.")
 @click.argument("model", type=click.Path())
 @options.target
+@options.source
 @options.shapes
 @click.option(
     "--io-layout",
@@ -26,6 +27,8 @@ from edgec.cli import options
 def command(
     model: str,
     target: str,
+    signature: str | None,
+    trust: bool,
     input_shapes: tuple[Any, ...],
     batch: int | None,
     io_layout: str,
@@ -49,6 +52,8 @@ def command(
             target=target,
             input_shapes=shapes,
             batch=batch,
+            signature=signature,
+            trust=trust,
             io_layout=io_layout.upper(),
             passes=passes,
             progress=progress,

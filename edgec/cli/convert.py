@@ -13,6 +13,7 @@ from edgec.cli import options
 @click.argument("model", type=click.Path())
 @options.target
 @click.option("-o", "--output", type=click.Path(), default="out", show_default=True, help="Folder for the artifact.")
+@options.source
 @options.shapes
 @options.samples
 @click.option(
@@ -36,6 +37,8 @@ def command(
     model: str,
     target: str,
     output: str,
+    signature: str | None,
+    trust: bool,
     input_shapes: tuple[Any, ...],
     batch: int | None,
     data: str | None,
@@ -49,7 +52,9 @@ def command(
     plan: bool,
     as_json: bool,
 ) -> None:
-    """Convert MODEL (.onnx) for a target, run the artifact, and compare it with ONNX Runtime on MODEL itself.
+    """Convert MODEL for a target, run the artifact, and compare it with MODEL itself in its own runtime.
+
+    MODEL is an .onnx or .tflite file, a SavedModel folder, or a Keras file (.keras, .h5, .hdf5).
 
     The artifact and manifest.json appear in the output folder only when the comparison holds. Otherwise the exit code
     is not 0; an artifact that computes something else is kept as *.rejected.
@@ -67,6 +72,8 @@ def command(
             output=output,
             input_shapes=shapes,
             batch=batch,
+            signature=signature,
+            trust=trust,
             data=data,
             ranges=bounds,
             io_layout=io_layout.upper(),

@@ -87,6 +87,18 @@ def shapes(command: Command) -> Command:
     return command
 
 
+def source(command: Command) -> Command:
+    """``--signature`` and ``--trust``: how a SavedModel or Keras file is read."""
+    for option in (
+        click.option(
+            "--trust", is_flag=True, help="Let the model run code of its own (Lambda layers, custom objects)."
+        ),
+        click.option("--signature", metavar="NAME", help="Signature of a SavedModel. Default: serving_default."),
+    ):
+        command = option(command)
+    return command
+
+
 def target(command: Command) -> Command:
     """``--target``, which is required."""
     return click.option(

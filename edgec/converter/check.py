@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgec.converter.importers import source_nodes
+from edgec.converter.importers.imported import SourceOptions
 from edgec.converter.prepare import Inspection, Progress, prepare, silent
 from edgec.converter.source import SourceNode, SourceNodes
 from edgec.errors import EXIT_UNSUPPORTED, EdgecError
@@ -89,11 +90,13 @@ def check(
     target: str,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     batch: int | None = None,
+    signature: str | None = None,
+    trust: bool = False,
     io_layout: str = "ONNX",
     passes: str | None = None,
     progress: Progress = silent,
 ) -> CheckReport:
-    """Ask a target about every node of an ONNX file; the options are those of :func:`edgec.converter.convert.convert`.
+    """Ask a target about every node of a model; the options are those of :func:`edgec.converter.convert.convert`.
 
     Raises:
         ModelError: the file is no valid model (exit code 3).
@@ -101,6 +104,7 @@ def check(
     """
     path = Path(model)
     chosen = registry.load(target)
+    reading = SourceOptions(signature=signature, trust=trust)
     options = TargetOptions(io_layout=io_layout)
     try:
         prepared = prepare(
@@ -108,6 +112,8 @@ def check(
             chosen,
             input_shapes=input_shapes,
             batch=batch,
+            signature=signature,
+            trust=trust,
             options=options,
             passes=passes,
             inspection=Inspection(),
@@ -118,10 +124,10 @@ def check(
     except EdgecError as error:
         if error.exit_code != EXIT_UNSUPPORTED:
             raise
-        source = source_nodes(path)
+        source = source_nodes(path, reading)
         nodes, general = _from_error(source, error)
         return CheckReport(path.name, target, tuple(nodes), tuple(general))
-    source = source_nodes(path)
+    source = source_nodes(path, reading)
     nodes, general = _from_refusals(source, refusals)
     return CheckReport(path.name, target, tuple(nodes), tuple(general), tuple(prepared.imported.notes))
 

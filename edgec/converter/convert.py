@@ -69,6 +69,8 @@ def convert(
     output: str | Path,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     batch: int | None = None,
+    signature: str | None = None,
+    trust: bool = False,
     data: str | Path | None = None,
     ranges: Mapping[str, tuple[float, float]] | None = None,
     io_layout: str = "ONNX",
@@ -81,14 +83,16 @@ def convert(
     seed: int = 0,
     progress: Progress = silent,
 ) -> ConversionResult:
-    """Convert an ONNX file and prove that the artifact computes the same function.
+    """Convert a model and prove that the artifact computes the same function.
 
     Args:
-        model: path of the ``.onnx`` file.
+        model: an ``.onnx`` or ``.tflite`` file, a SavedModel folder, or a Keras file.
         target: name of a registered target.
         output: folder that receives the artifact and ``manifest.json``; made if it does not exist.
         input_shapes: input name to the shape that replaces the declared one.
         batch: extent of the first dimension where it is unknown.
+        signature: of a SavedModel; ``serving_default``, or its only one, by default.
+        trust: let the model run code that it brings along (Lambda layers, custom objects).
         data: samples to verify with (``.npz``, ``.npy`` or a folder of them); seeded random ones by default.
         ranges: input name to (low, high) of the random samples.
         io_layout: ``ONNX`` keeps the model's shapes, ``NHWC`` turns 4-D image inputs and outputs channels-last.
@@ -118,13 +122,15 @@ def convert(
             chosen,
             input_shapes=input_shapes,
             batch=batch,
+            signature=signature,
+            trust=trust,
             options=TargetOptions(io_layout=io_layout),
             passes=passes,
             inspection=Inspection(shown, check_ir),
             progress=progress,
         )
 
-    samples = _Samples(None if data is None else Path(data), dict(ranges or {}), seed, isolate)
+    samples = _Samples(None if data is None else Path(data), dict(ranges or {}), seed, isolate, signature, trust)
     if plan:
         prepared = begin()
         refusals = prepared.ask()
@@ -169,12 +175,14 @@ def _keep_source(source: Path, artifact: Path) -> None:
 
 @dataclass(frozen=True)
 class _Samples:
-    """Where the inputs of the verification come from, and how it runs."""
+    """Where the inputs of the verification come from, how it runs, and how the source is read for it."""
 
     data: Path | None
     ranges: dict[str, tuple[float, float]]
     seed: int
     isolate: bool
+    signature: str | None
+    trust: bool
 
 
 def _verify(prepared: Prepared, lowered: Lowered, artifact: Artifact, samples: _Samples) -> VerificationReport:
@@ -243,6 +251,8 @@ def _manifest(
         "source": {**manifests.source_entry(imported.path, source_files(imported.path)), "opset": imported.opset},
         "options": {
             "input_shapes": {name: list(shape) for name, shape in sorted(imported.overrides.items())},
+            "signature": samples.signature,
+            "trust": samples.trust,
             "io_layout": options.io_layout,
             "precision": "float32",
             "data": None if samples.data is None else manifests.data_entries(samples.data),
