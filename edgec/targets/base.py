@@ -87,11 +87,35 @@ class Lowered:
 
 
 @dataclass(frozen=True)
+class LoweredSupport:
+    """What a target says of a file that it takes as it is.
+
+    Attributes:
+        nodes: one verdict per operator of the file, index for index.
+        general: refusals that belong to no single operator.
+        facts: what else the target predicts (memory, data that crosses to the CPU), for reports.
+        notes: what the user should know.
+    """
+
+    nodes: tuple[NodeSupport, ...]
+    general: tuple[Refusal, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Artifact:
-    """Files that a target wrote; ``main`` is the one to deploy, ``sidecars`` stand beside it."""
+    """Files that a target wrote; ``main`` is the one to deploy, ``sidecars`` stand beside it.
+
+    Attributes:
+        facts: what a vendor's tool said of the artifact, for the manifest.
+        notes: what the user should know of it.
+    """
 
     main: Path
     sidecars: tuple[Path, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,7 +165,49 @@ class Target(ABC):
 
     @abstractmethod
     def compile(self, lowered: Lowered, folder: Path, stem: str) -> Artifact:
-        """Write the artifact into ``folder`` (a temporary one that the caller moves into place)."""
+        """Write the artifact into ``folder`` (a temporary one that the caller moves into place).
+
+        Targets with a vendor's tool run it here, on the file that :meth:`write_lowered` left in ``folder``.
+
+        Raises:
+            EdgecError: EDG510 where the tool is missing, with its plan in ``details["plan"]``; EDG501 to EDG512.
+        """
+
+    # Targets whose artifact a vendor's tool makes
+
+    def write_lowered(self, lowered: Lowered, folder: Path, stem: str) -> Path | None:
+        """Write the exact bytes for the vendor's tool; None for a target without one."""
+        return None
+
+    def tool_plan(self, options: TargetOptions, stem: str) -> dict[str, Any] | None:
+        """The run of the vendor's tool as JSON holds it, for ``--plan``; None for a target without one."""
+        return None
+
+    def execute_lowered(self, file: Path, threads: int = 1) -> SessionSpec:
+        """How to run, on the host, what :meth:`write_lowered` wrote."""
+        return self.session(file, threads)
+
+    def runs_here(self) -> bool:
+        """Whether :meth:`session` can run an artifact on this machine."""
+        return True
+
+    # Targets that take files made elsewhere, without the IR
+
+    def takes(self, path: Path) -> bool:
+        """Whether :meth:`import_lowered` reads the file."""
+        return False
+
+    def import_lowered(self, path: Path, options: TargetOptions) -> Lowered:
+        """A file that is already what the vendor's tool takes, such as an int8 .tflite.
+
+        Raises:
+            EdgecError: it is damaged, or nothing in it would run on the device.
+        """
+        raise NotImplementedError(f"{self.name} imports no files")
+
+    def support_lowered(self, path: Path) -> LoweredSupport:
+        """The verdict on every operator of such a file."""
+        raise NotImplementedError(f"{self.name} imports no files")
 
     @abstractmethod
     def session(self, artifact: Path, threads: int = 1) -> SessionSpec:
