@@ -172,6 +172,8 @@ def _integers(
     except ValueError:  # 4-bit types of ml_dtypes
         smallest, largest = (0, 3) if dtype.name.startswith("u") else (-2, 1)
     if dtype.itemsize == 1:
+        if sample % 3 and not domain.why and np.prod(shape) > 1:
+            return _pixels(rng, dtype, shape, sample)
         low, high = smallest, largest
     else:
         low, high = (0, 20) if dtype.kind == "u" else (-10, 10)
@@ -221,6 +223,21 @@ def _free(rng: np.random.Generator, shape: tuple[int, ...], sample: int) -> Arra
     if kind == 1:
         return np.asarray(rng.uniform(-1, 1, shape))
     return np.asarray(rng.random(shape, dtype=np.float32))
+
+
+def _pixels(rng: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ...], sample: int) -> Array:
+    """8-bit numbers as quantized images have them: smooth ones of some contrast, or noise around some brightness."""
+    info = np.iinfo(dtype)
+    level, contrast = rng.uniform(0.2, 0.8), rng.uniform(0.05, 0.5)
+    if sample % 3 == 1 and len(shape) >= 3:
+        # the two largest axes behind the first are taken for rows and columns, wherever the channels stand
+        behind = sorted(range(1, len(shape)), key=lambda axis: -shape[axis])[:2]
+        order = [axis for axis in range(len(shape)) if axis not in behind] + sorted(behind)
+        drawn = _image(rng, tuple(shape[axis] for axis in order)).transpose(np.argsort(order))
+    else:
+        drawn = np.asarray(rng.standard_normal(shape))
+    scaled = info.min + (level + contrast * drawn) * (info.max - info.min)
+    return np.asarray(np.clip(np.round(scaled), info.min, info.max).astype(dtype))
 
 
 def _image(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
