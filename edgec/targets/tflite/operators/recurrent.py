@@ -12,7 +12,7 @@ Source: ONNX LSTM-22, GRU-22, RNN-22; clipping as in ONNX Runtime (the gates bef
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -117,6 +117,8 @@ class _Direction:
     recurrent_bias: T | None
     peepholes: T | None
     activations: list[Activation]
+    pieces: dict[tuple[int, int, int], T] = field(default_factory=dict)
+    """Parts of parameters, cut once for all steps."""
 
     def clipped(self, x: T) -> T:
         limit = self.call.node.attributes.get("clip")
@@ -128,7 +130,14 @@ class _Direction:
 
     def weights_of(self, first: int, count: int) -> T:
         """The recurrence weights of neighbouring gates."""
-        return _rows(self.call, self.recurrent, first * self.hidden, count * self.hidden)
+        return self.piece(self.recurrent, first, count)
+
+    def piece(self, parameter: T, first: int, count: int) -> T:
+        """The rows of neighbouring gates of a parameter."""
+        key = (id(parameter), first, count)
+        if key not in self.pieces:
+            self.pieces[key] = _rows(self.call, parameter, first * self.hidden, count * self.hidden)
+        return self.pieces[key]
 
     def from_state(self, h: T | None, weights: T, bias: T | None = None) -> T | None:
         """What the state contributes; None for a state of zeros without a bias."""
@@ -142,8 +151,7 @@ class _Direction:
     def peephole(self, x: T, cell: T | None, gate: int) -> T:
         if self.peepholes is None or cell is None:
             return x
-        weights = _rows(self.call, self.peepholes, gate * self.hidden, self.hidden)
-        return self.call.b.add(x, self.call.b.mul(cell, weights))
+        return self.call.b.add(x, self.call.b.mul(cell, self.piece(self.peepholes, gate, 1)))
 
     def rnn(self, x: T, h: T | None) -> T:
         """f(x W + h R + b)."""
