@@ -28,7 +28,9 @@ COMMANDS: Final = {
 
 
 _signals: list[int] = []
-"""The signal that interrupted the run, if one did."""
+"""The signal that interrupted the run, if one did, and the alarms after it."""
+PATIENCE: Final = 1000
+"""How many times ten milliseconds an interruption waits for imports to end."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -85,6 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     finally:
+        if _signals:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
         for known, handler in before:
             if handler is not None:
                 signal.signal(known, handler)
@@ -166,8 +171,24 @@ def _handle(number: int, handler: Any) -> Any:
 
 
 def _interrupt(number: int, frame: Any) -> None:
-    """Unwind once; a second signal must not cut the clean-up short."""
+    """Unwind once; a second signal must not cut the clean-up short.
+
+    Not inside an import, but as soon as it is over: extension modules (onnx's own among them) abort the process when an
+    exception passes through their initialisation.
+    """
     for known in (signal.SIGTERM, signal.SIGINT):
         signal.signal(known, signal.SIG_IGN)
     _signals.append(number)
+    if _importing(frame) and len(_signals) < PATIENCE:
+        signal.signal(signal.SIGALRM, _interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        return
     raise Interrupted
+
+
+def _importing(frame: Any) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False

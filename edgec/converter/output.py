@@ -88,6 +88,11 @@ class OutputFolder:
             moved.append(self._move(manifest, MANIFEST))
         return moved
 
+    def place(self, files: Iterable[Path]) -> list[Path]:
+        """Move finished files from the working folder into place, without a manifest; returns their new paths."""
+        with _uninterrupted():
+            return [self._move(file, file.name) for file in files]
+
     def reject(self, artifact: Path) -> Path:
         """Set an artifact aside that did not pass verification; what stood in the folder before stays untouched."""
         return self._move(artifact, f"{artifact.name}{REJECTED}")
@@ -163,8 +168,8 @@ class OutputFolder:
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back for the few renames that belong together."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    """Hold Ctrl-C and SIGTERM (or the alarm that stands for them) back for the few renames that belong together."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGALRM})
     try:
         yield
     finally:
