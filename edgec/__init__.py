@@ -5,6 +5,7 @@ The public API is loaded on first use, so that ``import edgec`` costs nothing::
     import edgec
 
     result = edgec.convert("model.onnx", target="tflite", output="out")
+    result = edgec.import_("model.keras", "model.onnx")
     report = edgec.check("model.onnx", target="tflite")
     facts = edgec.inspect("model.onnx")
     result = edgec.verify("out", against="model.onnx", data="samples.npz")
@@ -20,7 +21,8 @@ from edgec._version import VERSION as __version__
 if TYPE_CHECKING:
     from edgec.converter.check import CheckReport, check
     from edgec.converter.convert import ConversionResult, convert
-    from edgec.converter.inspect import inspect_model as inspect
+    from edgec.converter.import_ import ImportResult, import_
+    from edgec.converter.importers import inspect_source as inspect
     from edgec.converter.verify import verify_folder as verify
     from edgec.errors import EdgecError
 
@@ -28,9 +30,11 @@ __all__ = [
     "CheckReport",
     "ConversionResult",
     "EdgecError",
+    "ImportResult",
     "__version__",
     "check",
     "convert",
+    "import_",
     "inspect",
     "verify",
 ]
@@ -39,9 +43,11 @@ _HOMES = {
     "CheckReport": ("edgec.converter.check", "CheckReport"),
     "ConversionResult": ("edgec.converter.convert", "ConversionResult"),
     "EdgecError": ("edgec.errors", "EdgecError"),
+    "ImportResult": ("edgec.converter.import_", "ImportResult"),
     "check": ("edgec.converter.check", "check"),
     "convert": ("edgec.converter.convert", "convert"),
-    "inspect": ("edgec.converter.inspect", "inspect_model"),
+    "import_": ("edgec.converter.import_", "import_"),
+    "inspect": ("edgec.converter.importers", "inspect_source"),
     "verify": ("edgec.converter.verify", "verify_folder"),
 }
 

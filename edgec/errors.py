@@ -280,6 +280,13 @@ _define(
     "element type that the target does not have.",
 )
 _define(
+    "EDG205",
+    EXIT_UNSUPPORTED,
+    "opset out of reach",
+    "The model cannot be written at the opset after --opset: an operator of it has its present form only since a "
+    "later one, which the message names, or edgec does not write one that new.",
+)
+_define(
     "EDG231",
     EXIT_UNSUPPORTED,
     "operator not supported by the target",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -13,40 +12,24 @@ from edgec.cli import options
 
 @click.command(name="inspect", short_help="Show what a model or an artifact holds.")
 @click.argument("model", type=click.Path())
+@click.option("--signature", metavar="NAME", help="Signature of a SavedModel. Default: serving_default.")
 @options.reporting
-def command(model: str, as_json: bool) -> None:
+def command(model: str, signature: str | None, as_json: bool) -> None:
     """Show inputs, outputs, opset, operators, parameters, sizes and dynamic dimensions of MODEL.
 
-    MODEL is an .onnx file, or an artifact of a target, such as a .tflite file. Weights are not read.
+    MODEL is an .onnx or .tflite file, a SavedModel folder, or a Keras file (.keras, .h5, .hdf5). Weights are not read
+    and nothing in it is executed; of a SavedModel or Keras file it also says which code it would run.
     """
     from edgec.cli.documents import print_document
+    from edgec.converter.importers import inspect_source
+    from edgec.converter.importers.imported import SourceOptions
 
-    facts = _facts(Path(model))
+    facts = inspect_source(Path(model), SourceOptions(signature=signature))
     document = {"schema": "edgec-inspect-1", "status": "ok", "model": Path(model).name, **facts}
     if as_json:
         print_document(document)
     else:
         click.echo(_text(document))
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    if path.suffix == ".tflite" and path.is_file():
-        return {"format": "tflite", **_artifact(path, "tflite")}
-    from edgec.converter.inspect import inspect_model
-
-    return {"format": "onnx", **inspect_model(path)}
-
-
-def _artifact(path: Path, target: str) -> dict[str, Any]:
-    from edgec.errors import ModelError
-    from edgec.targets.registry import load
-
-    try:
-        return load(target).inspect(path)
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, struct.error) as error:
-        raise ModelError(
-            "EDG114", f"'{path.name}' is no readable {target} file", where=str(path), why=str(error)
-        ) from error
 
 
 def _text(document: dict[str, Any]) -> str:
@@ -59,8 +42,10 @@ def _text(document: dict[str, Any]) -> str:
         if key in skipped or value in (None, [], {}):
             continue
         label = key.replace("_", " ").ljust(width)
-        if key in ("inputs", "outputs") and isinstance(value, list):
-            rows = [(item["name"], f"{item['dtype']}{_shape(item['shape'])}") for item in value]
+        if key == "signatures" and isinstance(value, dict):
+            lines.append(f"{label}  {', '.join(value)}")
+        elif key in ("inputs", "outputs") and isinstance(value, list):
+            rows = [(item["name"], f"{item['dtype'] or '?'}{_shape(item['shape'])}") for item in value]
             lines.append(f"{label}  " + table(rows).replace("\n", "\n" + " " * (width + 2)))
         elif isinstance(value, dict):
             pairs = sorted(value.items(), key=lambda pair: (-pair[1] if isinstance(pair[1], int) else 0, pair[0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ from edgec.errors import EXIT_FAILED, EXIT_OK, EdgecError, UsageError
 
 COMMANDS: Final = {
     "convert": "Convert a model and prove that the artifact computes the same function.",
+    "import": "Turn a model of any known format into ONNX.",
     "check": "Say of every node whether a target can hold it.",
     "inspect": "Show what a model or an artifact holds.",
     "verify": "Compare an artifact with the model it was made from.",
@@ -25,6 +27,11 @@ COMMANDS: Final = {
     "passes": "List the passes and their options.",
     "schema": "Print the JSON schema of a document that edgec writes.",
 }
+
+
+def module_of(command: str) -> str:
+    """The module of a command; ``import`` is no name for one."""
+    return f"edgec.cli.{command}" + ("_" if keyword.iskeyword(command) else "")
 
 
 _signals: list[int] = []
@@ -50,7 +57,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"edgec.cli.{cmd_name}")
+        module = importlib.import_module(module_of(cmd_name))
         command: click.Command = module.command
         return command
 

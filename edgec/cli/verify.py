@@ -11,11 +11,14 @@ from edgec.cli import options
 
 @click.command(name="verify", short_help="Compare an artifact with the model it was made from.")
 @click.argument("folder", type=click.Path())
-@click.option("--against", required=True, type=click.Path(), metavar="MODEL", help="The original .onnx file.")
+@click.option("--against", required=True, type=click.Path(), metavar="MODEL", help="The original model.")
+@click.option("--trust", is_flag=True, help="Let the original run code of its own (Lambda layers, custom objects).")
 @options.samples
 @options.reporting
-def command(folder: str, against: str, data: str | None, ranges: tuple[Any, ...], seed: int, as_json: bool) -> None:
-    """Run the artifact in FOLDER (which holds manifest.json) and ONNX Runtime on the same inputs and compare.
+def command(
+    folder: str, against: str, trust: bool, data: str | None, ranges: tuple[Any, ...], seed: int, as_json: bool
+) -> None:
+    """Run the artifact in FOLDER (which holds manifest.json) and the original MODEL on the same inputs and compare.
 
     The exit code is 1 when an output differs by more than the threshold.
     """
@@ -26,7 +29,7 @@ def command(folder: str, against: str, data: str | None, ranges: tuple[Any, ...]
 
     with steps() as progress:
         progress("verifying")
-        report = verify_folder(folder, against=against, data=data, ranges=bounds, seed=seed)
+        report = verify_folder(folder, against=against, trust=trust, data=data, ranges=bounds, seed=seed)
     if as_json:
         document = {"schema": "edgec-verify-1", "status": "ok", "folder": folder, "against": against}
         print_document({**document, "verification": report.to_json(), "error": None})

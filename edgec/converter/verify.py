@@ -120,6 +120,7 @@ def verify_folder(
     folder: str | Path,
     *,
     against: str | Path,
+    trust: bool = False,
     data: str | Path | None = None,
     ranges: Mapping[str, tuple[float, float]] | None = None,
     seed: int = 0,
@@ -131,6 +132,7 @@ def verify_folder(
     Args:
         folder: the output folder of a conversion.
         against: the original model.
+        trust: let it run code that it brings along, see :func:`edgec.converter.convert.convert`.
 
     Raises:
         VerificationError: EDG306 when there is no manifest or the artifact is not the one it describes; otherwise see
@@ -158,7 +160,8 @@ def verify_folder(
     if not artifact.is_file() or sha256(artifact) != expected:
         problem = "is not there" if not artifact.is_file() else "has changed since it was written"
         raise VerificationError("EDG306", f"the artifact '{artifact.name}' {problem}", where=f"folder '{root}'")
-    imported = open_source(against, SourceOptions(options.get("input_shapes") or None))
+    reading = SourceOptions(options.get("input_shapes") or None, None, options.get("signature"), trust)
+    imported = open_source(against, reading)
     for item in parse_pipeline("fold-constants"):
         item.apply(imported.model)
     notes = []

@@ -99,10 +99,10 @@ def test_inspect_of_an_artifact(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     found = document(capsys, "inspect", str(tmp_path / "model.tflite"))
     assert found["inputs"][0]["name"] == "x"  # type: ignore[index]
     content = (tmp_path / "model.tflite").read_bytes()
-    for damaged in (b"", b"something else", content[:64]):
+    for damaged, problem in ((b"", "EDG102"), (b"something else", "EDG114"), (content[:64], "EDG109")):
         (tmp_path / "damaged.tflite").write_bytes(damaged)
         found = document(capsys, "inspect", str(tmp_path / "damaged.tflite"), code=3)
-        assert found["error"]["code"] == "EDG114"  # type: ignore[index]
+        assert found["error"]["code"] == problem  # type: ignore[index]
 
 
 def test_convert_verify_and_the_manifest(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

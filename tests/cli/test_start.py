@@ -10,7 +10,7 @@ import sys
 import click
 import pytest
 
-from edgec.cli.main import COMMANDS
+from edgec.cli.main import COMMANDS, module_of
 from tests.command import ROOT, edgec, environment
 
 HEAVY = ("numpy", "onnx", "onnxruntime", "ai_edge_litert", "rich", "optuna", "flatbuffers")
@@ -58,7 +58,7 @@ def _cost() -> tuple[float, float]:
 
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_every_command_exists_and_is_listed_with_its_own_summary(name: str) -> None:
-    command = importlib.import_module(f"edgec.cli.{name}").command
+    command = importlib.import_module(module_of(name)).command
     assert isinstance(command, click.Command)
     assert command.name == name
     assert command.short_help == COMMANDS[name]

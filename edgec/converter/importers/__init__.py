@@ -100,7 +100,7 @@ def source_files(path: Path) -> tuple[Path, ...]:
     return ()
 
 
-def inspect_source(path: Path, options: SourceOptions | None = None) -> dict[str, Any]:
+def inspect_source(path: str | os.PathLike[str], options: SourceOptions | None = None) -> dict[str, Any]:
     """Facts about a source as the JSON document of ``edgec inspect`` holds them, ``format`` first."""
     from edgec.converter.importers.imported import SourceOptions
 

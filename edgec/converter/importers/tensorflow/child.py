@@ -165,7 +165,7 @@ def _failure(code: str, message: str, outcome: Outcome, why: str = "", help: str
         code,
         message,
         why=why or " / ".join(lines[-3:]) or None,
-        help=help or "--debug and --json show all that it printed",
+        help=help or "--json shows all that it printed",
         details={"lines": lines, "log": outcome.output, "seconds": round(outcome.seconds, 1)},
     )
 

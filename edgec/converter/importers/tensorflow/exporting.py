@@ -36,7 +36,7 @@ def export_onnx(model: LoadedModel, destination: Path, opset: int) -> None:
     proto = _convert(model, opset)
     _require_known(proto)
     _restore_interface(proto, model)
-    _name_extents(proto)
+    _name_extents(proto, model.batch_first)
     destination.write_bytes(proto.SerializeToString(deterministic=True))
 
 
@@ -158,7 +158,7 @@ def _declare(entry: Any, port: Port) -> None:
     entry.CopyFrom(onnx.helper.make_tensor_value_info(port.name, dtype, port.shape))
 
 
-def _name_extents(proto: Any) -> None:
+def _name_extents(proto: Any, batch_first: bool) -> None:
     """Name the unknown extents of inputs; outputs and inner values take over what follows from them."""
     import onnx
 
@@ -184,5 +184,7 @@ def _name_extents(proto: Any) -> None:
         for axis, dim in enumerate(entry.type.tensor_type.shape.dim):
             if not dim.HasField("dim_value"):
                 dim.Clear()
-                if axis < len(found) and found[axis].dim_param in names:
+                if axis == 0 and batch_first and BATCH in names:
+                    dim.dim_param = BATCH
+                elif axis < len(found) and found[axis].dim_param in names:
                     dim.dim_param = found[axis].dim_param

@@ -7,6 +7,7 @@ its inputs and outputs.  The model is judged before it is loaded: code that it b
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,6 +49,7 @@ class LoadedModel:
         by_name: whether the function takes its inputs by name.
         keys: where each output is in what the function returns.
         keras: the Keras version that loaded it, empty if none did.
+        batch_first: whether an unknown first extent is known to be the batch.
     """
 
     function: Any
@@ -58,6 +60,7 @@ class LoadedModel:
     by_name: bool = False
     keys: tuple[str, ...] = ()
     keras: str = ""
+    batch_first: bool = False
     notes: list[str] = field(default_factory=list)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -191,12 +194,13 @@ def _call_keras(path: Path, findings: Sequence[Finding], load: Callable[[], Any]
         return load()
     except (ValueError, TypeError, AttributeError, KeyError, IndexError, OSError, tf.errors.OpError) as error:
         text = str(error)
-        if "Unknown layer" in text or "Could not locate" in text or "Unknown object" in text:
+        unknown = re.search(r"(Unknown (layer|object)|Could not locate (class|function|object))[^.\n]*", text)
+        if unknown:
             raise UnsupportedError(
                 "EDG201",
                 f"'{path.name}' has a layer or function that Keras does not know",
                 where=str(path),
-                why=text.strip()[:500],
+                why=unknown.group(0)[:300],
                 help="save the model as a SavedModel where its code is at hand: model.export(FOLDER)",
             ) from error
         if findings:
@@ -216,10 +220,11 @@ def _from_keras(model: Any, legacy: bool) -> LoadedModel:
             why="it is a subclass of keras.Model and was never called",
             help="export it as a SavedModel with a signature",
         )
+    inner = getattr(model, "_functional", None) or model  # what a Sequential model of Keras 3 is made of
     histories = [getattr(tensor, "node" if legacy else "_keras_history") for tensor in inputs]
     layers = [history.layer if legacy else history.operation for history in histories]
     names = _unique([layer.name for layer in layers])
-    output_names = _unique(list(getattr(model, "output_names", None) or []))
+    output_names = _unique(list(getattr(inner, "output_names", None) or []))
     structure = model._nested_inputs if legacy and hasattr(model, "_nested_inputs") else None
     if not legacy:
         structure = getattr(model, "_inputs_struct", None)
@@ -243,7 +248,7 @@ def _from_keras(model: Any, legacy: bool) -> LoadedModel:
         output_names = [f"output_{index}" for index in range(len(keys))]
     taken = tuple(_port(name, tensor) for name, tensor in zip(names, _free_inputs(function), strict=True))
     given = tuple(_port(name, tensor) for name, tensor in zip(output_names, function.outputs, strict=True))
-    return LoadedModel(function, taken, given, model, keys=tuple(keys))
+    return LoadedModel(function, taken, given, model, keys=tuple(keys), batch_first=True)
 
 
 def _unique(names: Sequence[str]) -> list[str]:

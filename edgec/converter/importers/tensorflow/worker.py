@@ -14,7 +14,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-NO_MEMORY = ("bad_alloc", "ResourceExhausted", "Resource exhausted", "RESOURCE_EXHAUSTED", "Cannot allocate memory")
+NO_MEMORY = (
+    "bad_alloc",
+    "ResourceExhausted",
+    "Resource exhausted",
+    "RESOURCE_EXHAUSTED",
+    "annot allocate memory",
+    "failed to map segment",
+)
 
 
 def main() -> None:
