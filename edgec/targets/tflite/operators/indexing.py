@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgec.ir.graph import Node
+from edgec.ir.graph import Node, Value
 from edgec.ir.types import Array, DataType
 from edgec.targets.tflite.builder import options
 from edgec.targets.tflite.layout import FIXED, LayoutRule
@@ -49,6 +49,11 @@ def wrapped(call: Call, position: int, extents: int | Sequence[int]) -> T:
         return indices_tensor
     added = b.add(indices_tensor, b.constant(limit.astype(indices_tensor.dtype.numpy)))
     return b.select(b.compare("LESS", indices_tensor, b.scalar(0, indices_tensor)), added, indices_tensor)
+
+
+def known_dims(value: Value) -> tuple[int, ...]:
+    """The ONNX shape of a value, -1 where an extent is known only at run time."""
+    return tuple(dim if isinstance(dim, int) else -1 for dim in value.shape or ())
 
 
 def coordinate(shape: Sequence[int], axis: int) -> Array:
@@ -126,13 +131,16 @@ def gather_nd(call: Call) -> T:
     b = call.b
     x, dims = call.x(0), call.dims(0)
     batch = call.node.attr_int("batch_dims", 0)
-    shape = call.dims(1)
-    depth = shape[-1]
-    indices = wrapped(call, 1, dims[batch : batch + depth])
+    shape = known_dims(call.node.operand(1))
+    if shape[-1] < 0:
+        refuse("how many axes the indices refer to is known only at run time", rule="EDG402")
+    indices = wrapped(call, 1, dims[batch : batch + shape[-1]])
     if batch:
+        shape = call.dims(1)
         lead = np.stack([np.broadcast_to(coordinate(shape[:-1], a), shape[:-1]) for a in range(batch)], axis=-1)
         indices = b.concat([b.constant(lead.astype(indices.dtype.numpy)), indices], len(shape) - 1)
-    return b.one("GATHER_ND", [x, indices], x.dtype, call.out_shape(), options("GatherNdOptions"))
+    result = known_dims(call.node.output)
+    return b.one("GATHER_ND", [x, indices], x.dtype, result, options("GatherNdOptions"))
 
 
 @lowers("GatherElements")

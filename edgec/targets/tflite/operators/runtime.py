@@ -15,6 +15,7 @@ from edgec.ir.graph import Value
 from edgec.ir.types import DataType
 from edgec.targets.tflite.builder import options
 from edgec.targets.tflite.lowering import Call, refuse
+from edgec.targets.tflite.operators.indexing import known_dims
 from edgec.targets.tflite.program import T
 
 FAR = 1 << 30
@@ -42,12 +43,6 @@ def shape_of(call: Call, x: T) -> T:
     if -1 not in x.shape:
         return call.b.ints(x.shape)
     return call.b.one("SHAPE", [x], DataType.INT32, (x.rank,), options("ShapeOptions", outType=schema.TensorType.INT32))
-
-
-def known_shape(call: Call, position: int = 0) -> tuple[int, ...]:
-    """The ONNX shape of a result, -1 where an extent is known only at run time."""
-    shape = call.node.outputs[position].shape or ()
-    return tuple(dim if isinstance(dim, int) else -1 for dim in shape)
 
 
 def _axes(call: Call, position: int, rank: int) -> T:
@@ -78,7 +73,7 @@ def runtime_slice(call: Call) -> T:
     ones = b.constant(np.ones(begin.size, np.bool_))
     given = b.one("SCATTER_ND", [column, ones, b.ints((rank,))], DataType.BOOL, (rank,))
     operands = [x, spread(begin, 0), spread(end, FAR), spread(step, 1)]
-    return b.one("STRIDED_SLICE", operands, x.dtype, known_shape(call), options("StridedSliceOptions"))
+    return b.one("STRIDED_SLICE", operands, x.dtype, known_dims(call.node.output), options("StridedSliceOptions"))
 
 
 def runtime_pad(call: Call) -> T:
@@ -104,7 +99,7 @@ def runtime_pad(call: Call) -> T:
     value = b.reshape(b.cast(call.raw(2), cropped.dtype), (1,)) if call.has(2) else None
     fill = value if value is not None else b.constant(np.zeros(1, cropped.dtype.numpy))
     operands = [cropped, b.maximum(pairs, nothing), fill]
-    return b.cast(b.one("PADV2", operands, cropped.dtype, known_shape(call), options("PadV2Options")), dtype)
+    return b.cast(b.one("PADV2", operands, cropped.dtype, known_dims(call.node.output), options("PadV2Options")), dtype)
 
 
 def _mirrored(call: Call, x: T, pairs: T, mode: str) -> T:
@@ -132,7 +127,7 @@ def _mirrored(call: Call, x: T, pairs: T, mode: str) -> T:
 def runtime_tile(call: Call) -> T:
     """TILE reads its multiples at run time."""
     x = call.raw(0)
-    return call.b.one("TILE", [x, vector(call, 1)], x.dtype, known_shape(call), options("TileOptions"))
+    return call.b.one("TILE", [x, vector(call, 1)], x.dtype, known_dims(call.node.output), options("TileOptions"))
 
 
 def runtime_expand(call: Call) -> T:
@@ -146,14 +141,14 @@ def runtime_expand(call: Call) -> T:
     if wanted.size < rank:
         wanted = b.concat([b.constant(np.ones(rank - wanted.size, np.int32)), wanted], 0)
     shape = b.maximum(own, wanted)
-    return b.one("BROADCAST_TO", [x, shape], x.dtype, known_shape(call), options("BroadcastToOptions"))
+    return b.one("BROADCAST_TO", [x, shape], x.dtype, known_dims(call.node.output), options("BroadcastToOptions"))
 
 
 def runtime_reshape(call: Call) -> T:
     """RESHAPE to extents of which one is left open, or which are all computed."""
     b, node = call.b, call.node
     x = call.raw(0)
-    known = known_shape(call)
+    known = known_dims(call.node.output)
     if known.count(-1) == 1:
         return b.one("RESHAPE", [x, b.ints(known)], x.dtype, known, options("ReshapeOptions", newShape=list(known)))
     if node.op in ("Squeeze", "Unsqueeze"):

@@ -42,7 +42,7 @@ def top_k(call: Call) -> list[T]:
     b, node = call.b, call.node
     x = call.x(0)
     axis = node.attr_int("axis", -1)
-    count = call.out_dims()[axis]
+    count = int(call.const(1, "k").reshape(())) if call.is_const(1) else call.out_dims()[axis]
     if x.rank == 0 or call.axis(axis) != x.rank - 1:
         refuse("the top elements of a scalar", rule="EDG404")
     dtype = x.dtype
