@@ -24,7 +24,11 @@ def write(folder: Path) -> None:
     lines = [
         "# Benchmarks",
         "",
-        "Written by `python benchmarks/convert.py`; the raw numbers are in the JSON files beside this one.",
+        "Written by this; the raw numbers are in the JSON files beside this one:",
+        "",
+        "    python3.12 -m venv peer && peer/bin/pip install onnx2tf==2.6.9 polygraphy",
+        "    python benchmarks/convert.py --peer-python peer/bin/python --work work --runs 3 --seconds 4",
+        "",
         "CPU seconds are user + system time of the whole process tree, memory is the peak of that tree (10^6 bytes),",
         "both medians of interleaved runs. Latency ratios come from single runs interleaved A B B A, with the 95 %",
         "bootstrap interval over 10 rounds of freshly opened sessions; at one thread the ratio of CPU times as well,",
@@ -44,7 +48,8 @@ def _machine(machine: Row) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     return (
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gigabytes']} GB, {machine['system']}, "
-        f"Python {machine['python']}, {packages}; load {machine['load_average'][0]} at the start; {machine['date']}."
+        f"Python {machine['python']}, {packages}; load average {machine['load_average'][0]} at the start, "
+        f"{machine['date']}."
     )
 
 

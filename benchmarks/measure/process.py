@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-TAIL_CHARACTERS = 600
+MESSAGE_CHARACTERS = 300
 LAUNCHER = Path(__file__).with_name("launcher.py")
 
 
@@ -25,7 +25,7 @@ class ProcessCost:
     wall_seconds: float
     largest_process_megabytes: float
     peak_megabytes: float
-    tail: str
+    message: str
 
 
 def run_measured(command: Sequence[str], folder: Path, environment: dict[str, str] | None = None) -> ProcessCost:
@@ -50,15 +50,21 @@ def run_measured(command: Sequence[str], folder: Path, environment: dict[str, st
         wall_seconds=cost["wall_seconds"],
         largest_process_megabytes=cost["largest_process_megabytes"],
         peak_megabytes=cost["tree_megabytes"],
-        tail="" if cost["returncode"] == 0 else text[-TAIL_CHARACTERS:],
+        message="" if cost["returncode"] == 0 else _message(text),
     )
+
+
+def _message(text: str) -> str:
+    """The line that says what failed: edgec's error, or the last one, which is Python's; no paths of a traceback."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
+    return next((line for line in lines if line.startswith("EDG")), lines[-1])[:MESSAGE_CHARACTERS]
 
 
 def summary(costs: Sequence[ProcessCost]) -> dict[str, object]:
     """Medians over the runs that ended with exit code 0, or the last failure."""
     good = [cost for cost in costs if cost.returncode == 0]
     if not good:
-        return {"ok": False, "returncode": costs[-1].returncode, "message": costs[-1].tail}
+        return {"ok": False, "returncode": costs[-1].returncode, "message": costs[-1].message}
     return {
         "ok": True,
         "runs": len(good),

@@ -73,9 +73,12 @@ class LiteRunner:
 
 
 def fit(array: Array, shape: tuple[int, ...]) -> Array:
-    """The array in the layout of `shape`: unchanged, or with its channels moved last; raises ValueError otherwise."""
+    """The array in the layout of `shape`: unchanged, a scalar as [1], or channels moved last; ValueError otherwise."""
+    shape = tuple(map(int, shape))
     if array.shape == shape:
         return array
+    if array.shape == () and shape == (1,):
+        return array.reshape(1)
     for permutation in PERMUTATIONS.get(array.ndim, []):
         moved = array.transpose(permutation)
         if moved.shape == shape:
