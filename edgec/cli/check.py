@@ -17,8 +17,6 @@ from edgec.cli import options
 @click.option(
     "--io-layout",
     type=click.Choice(["ONNX", "NHWC"], case_sensitive=False),
-    default="ONNX",
-    show_default=True,
     help="As for convert.",
 )
 @click.option("--passes", metavar="PIPELINE", help="Run these passes instead of the target's own.")
@@ -31,7 +29,7 @@ def command(
     trust: bool,
     input_shapes: tuple[Any, ...],
     batch: int | None,
-    io_layout: str,
+    io_layout: str | None,
     passes: str | None,
     everything: bool,
     as_json: bool,
@@ -54,7 +52,7 @@ def command(
             batch=batch,
             signature=signature,
             trust=trust,
-            io_layout=io_layout.upper(),
+            io_layout=io_layout and io_layout.upper(),
             passes=passes,
             progress=progress,
         )

@@ -19,9 +19,8 @@ from edgec.cli import options
 @click.option(
     "--io-layout",
     type=click.Choice(["ONNX", "NHWC"], case_sensitive=False),
-    default="ONNX",
-    show_default=True,
-    help="ONNX keeps the model's shapes; NHWC turns image inputs and outputs channels-last.",
+    help="ONNX keeps the model's shapes; NHWC turns image inputs and outputs channels-last. Default: NHWC for edgetpu, "
+    "ONNX for the other targets.",
 )
 @click.option(
     "--precision", type=click.Choice(["float32"]), default="float32", show_default=True, help="Of the artifact."
@@ -32,6 +31,7 @@ from edgec.cli import options
 )
 @click.option("--check-ir", is_flag=True, help="Check the canonical form after every pass.")
 @click.option("--plan", is_flag=True, help="Say what would be done and write nothing.")
+@options.target_options
 @options.reporting
 def command(
     model: str,
@@ -44,12 +44,15 @@ def command(
     data: str | None,
     ranges: tuple[Any, ...],
     seed: int,
-    io_layout: str,
+    io_layout: str | None,
     precision: str,
     passes: str | None,
     print_ir_after: tuple[str, ...],
     check_ir: bool,
     plan: bool,
+    segments: int | None,
+    require_device: bool,
+    target_options: tuple[tuple[str, str], ...],
     as_json: bool,
 ) -> None:
     """Convert MODEL for a target, run the artifact, and compare it with MODEL itself in its own runtime.
@@ -61,6 +64,11 @@ def command(
     """
     shapes = options.collect(input_shapes, "--input-shape")
     bounds = options.collect(ranges, "--range")
+    extra = options.collect(target_options, "--option")
+    if segments is not None:
+        extra["segments"] = segments
+    if require_device:
+        extra["require-device"] = True
     from edgec.cli.documents import print_document
     from edgec.cli.progress import steps
     from edgec.converter.convert import convert
@@ -76,12 +84,13 @@ def command(
             trust=trust,
             data=data,
             ranges=bounds,
-            io_layout=io_layout.upper(),
+            io_layout=io_layout and io_layout.upper(),
             precision=precision,
             passes=passes,
             print_ir_after=print_ir_after,
             check_ir=check_ir,
             plan=plan,
+            target_options=extra,
             seed=seed,
             progress=progress,
         )
@@ -106,13 +115,15 @@ def _show_result(result: Any) -> None:
 
 def _show_plan(plan: dict[str, Any]) -> None:
     click.echo(f"target:    {plan['target']}")
-    click.echo(f"pipeline:  {plan['pipeline']}")
+    click.echo(f"pipeline:  {plan['pipeline'] or 'none, the file is taken as it is'}")
     click.echo(f"changing:  {', '.join(dict.fromkeys(plan['passes_changed'])) or 'nothing'}")
     click.echo(f"operators: {_count(plan['operators'])} after the passes")
     click.echo(f"writes:    {', '.join(plan['files'])} into {plan['output']}, after verification on")
     for entry in plan["verification"]["inputs"]:
         shape = "unknown" if entry["shape"] is None else ",".join(str(dim) for dim in entry["shape"])
         click.echo(f"           {entry['name']}: {entry['dtype']}[{shape}] from {entry['from']}")
+    if plan.get("tool"):
+        click.echo(f"runs:      {plan['tool']['command']}")
     for note in plan["notes"]:
         click.echo(f"note: {note}")
 

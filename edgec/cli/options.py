@@ -106,6 +106,40 @@ def target(command: Command) -> Command:
     )(command)
 
 
+def named_option(text: str) -> tuple[str, str]:
+    """``KEY=VALUE``.
+
+    Raises:
+        click.BadParameter: there is no key.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise click.BadParameter(f"'{text}' is no KEY=VALUE")
+    return key, value
+
+
+def target_options(command: Command) -> Command:
+    """``--option``, ``--segments`` and ``--require-device``: what only some targets read."""
+    for option in (
+        click.option(
+            "--option",
+            "target_options",
+            type=named_option,
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="An option of the target alone; docs/support/ lists them. Repeat per option.",
+        ),
+        click.option(
+            "--require-device", is_flag=True, help="Refuse a model of which a part would run beside the device."
+        ),
+        click.option(
+            "--segments", type=click.IntRange(min=1), metavar="N", help="Cut the model into a pipeline for N devices."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def samples(command: Command) -> Command:
     """``--data``, ``--range`` and ``--seed``: what the verification runs on."""
     for option in (

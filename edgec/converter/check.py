@@ -15,7 +15,7 @@ from edgec.converter.prepare import Inspection, Progress, prepare, silent
 from edgec.converter.source import SourceNode, SourceNodes
 from edgec.errors import EXIT_UNSUPPORTED, EdgecError
 from edgec.targets import registry
-from edgec.targets.base import NodeSupport, Refusal, TargetOptions, Verdict
+from edgec.targets.base import NodeSupport, Placement, Refusal, TargetOptions, Verdict
 
 SCHEMA: Final = "edgec-check-1"
 
@@ -28,6 +28,7 @@ class CheckReport:
         nodes: one entry per node of the source graph.
         general: refusals that belong to no single node (the file format, an input, an output).
         notes: what was assumed (a batch that was bound, shapes that were dropped).
+        facts: what else the target predicts, such as parameter memory; empty for most.
     """
 
     model: str
@@ -35,6 +36,7 @@ class CheckReport:
     nodes: tuple[NodeSupport, ...]
     general: tuple[Refusal, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict:
@@ -81,6 +83,7 @@ class CheckReport:
             ],
             "general": [{"rule": item.rule, "reason": item.reason, "help": item.help or None} for item in self.general],
             "notes": list(self.notes),
+            "facts": dict(self.facts),
         }
 
 
@@ -92,7 +95,7 @@ def check(
     batch: int | None = None,
     signature: str | None = None,
     trust: bool = False,
-    io_layout: str = "ONNX",
+    io_layout: str | None = None,
     passes: str | None = None,
     progress: Progress = silent,
 ) -> CheckReport:
@@ -104,8 +107,12 @@ def check(
     """
     path = Path(model)
     chosen = registry.load(target)
+    if chosen.takes(path):
+        progress(f"asking {chosen.name}")
+        found = chosen.support_lowered(path)
+        return CheckReport(path.name, target, found.nodes, found.general, found.notes, found.facts)
     reading = SourceOptions(signature=signature, trust=trust)
-    options = TargetOptions(io_layout=io_layout)
+    options = TargetOptions(io_layout=io_layout or chosen.io_layout)
     try:
         prepared = prepare(
             path,
@@ -121,6 +128,7 @@ def check(
         )
         progress(f"asking {chosen.name}")
         refusals = prepared.ask()
+        placement = Placement() if refusals else chosen.placement(prepared.model, options)
     except EdgecError as error:
         if error.exit_code != EXIT_UNSUPPORTED:
             raise
@@ -129,7 +137,9 @@ def check(
         return CheckReport(path.name, target, tuple(nodes), tuple(general))
     source = source_nodes(path, reading)
     nodes, general = _from_refusals(source, refusals)
-    return CheckReport(path.name, target, tuple(nodes), tuple(general), tuple(prepared.imported.notes))
+    nodes = _off_device(source, nodes, placement.away)
+    notes = (*prepared.imported.notes, *placement.notes)
+    return CheckReport(path.name, target, tuple(nodes), tuple(general), notes, placement.facts)
 
 
 def _from_refusals(source: SourceNodes, refusals: Iterable[Refusal]) -> tuple[list[NodeSupport], list[Refusal]]:
@@ -156,6 +166,22 @@ def _from_refusals(source: SourceNodes, refusals: Iterable[Refusal]) -> tuple[li
             for node in nodes
         ]
     return nodes, general
+
+
+def _off_device(
+    source: SourceNodes, nodes: list[NodeSupport], away: Iterable[tuple[Verdict, Refusal]]
+) -> list[NodeSupport]:
+    """Nodes that are converted, but that will or may run beside the device."""
+    found = list(nodes)
+    for verdict, refusal in away:
+        for index in source.places(refusal.sources, refusal.operator):
+            if found[index].verdict is Verdict.OK or (
+                found[index].verdict is Verdict.UNCERTAIN and verdict is Verdict.UNSUPPORTED
+            ):
+                found[index] = replace(
+                    found[index], verdict=verdict, rule=refusal.rule, reason=refusal.reason, help=refusal.help
+                )
+    return found
 
 
 def _from_error(source: SourceNodes, error: EdgecError) -> tuple[list[NodeSupport], list[Refusal]]:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edgec.converter import manifest as manifests
 from edgec.converter.importers import source_files
+from edgec.converter.making import make
 from edgec.converter.output import MANIFEST, REJECTED, OutputFolder, writing
 from edgec.converter.prepare import Inspection, Prepared, Progress, prepare, refuse, silent
-from edgec.errors import UsageError, VerificationError
+from edgec.errors import UsageError
 from edgec.targets import registry
-from edgec.targets.base import Artifact, Lowered, TargetOptions
+from edgec.targets.base import Artifact, Lowered, SessionSpec, Target, TargetOptions
 
 if TYPE_CHECKING:
     from edgec.converter.verification.report import VerificationReport
@@ -73,12 +74,13 @@ def convert(
     trust: bool = False,
     data: str | Path | None = None,
     ranges: Mapping[str, tuple[float, float]] | None = None,
-    io_layout: str = "ONNX",
+    io_layout: str | None = None,
     precision: str = "float32",
     passes: str | None = None,
     print_ir_after: str | Sequence[str] = (),
     check_ir: bool = False,
     plan: bool = False,
+    target_options: Mapping[str, Any] | None = None,
     isolate: bool = True,
     seed: int = 0,
     progress: Progress = silent,
@@ -95,11 +97,13 @@ def convert(
         trust: let the model run code that it brings along (Lambda layers, custom objects).
         data: samples to verify with (``.npz``, ``.npy`` or a folder of them); seeded random ones by default.
         ranges: input name to (low, high) of the random samples.
-        io_layout: ``ONNX`` keeps the model's shapes, ``NHWC`` turns 4-D image inputs and outputs channels-last.
+        io_layout: ``ONNX`` keeps the model's shapes, ``NHWC`` turns 4-D image inputs and outputs channels-last; by
+            default what the target prefers.
         passes: a pipeline instead of the target's own.
         print_ir_after: passes after which the IR is printed on standard error.
         check_ir: check the canonical form after every pass.
         plan: say what would be done and write nothing.
+        target_options: options of this target only, such as ``{"segments": 2}`` of edgetpu.
         isolate: run the reference and the artifact in a process of their own, so that a crash there becomes an error.
         seed: of the random samples.
         progress: called with the name of each step as it begins.
@@ -110,10 +114,20 @@ def convert(
     """
     path = Path(model)
     folder = Path(output)
-    if io_layout not in LAYOUTS or precision not in PRECISIONS:
-        given = f"io_layout {io_layout!r}" if io_layout not in LAYOUTS else f"precision {precision!r}"
+    if io_layout not in (None, *LAYOUTS) or precision not in PRECISIONS:
+        given = f"precision {precision!r}" if precision not in PRECISIONS else f"io_layout {io_layout!r}"
         raise UsageError("EDG001", f"unknown {given}", why=f"known: {LAYOUTS}, {PRECISIONS}")
     chosen = registry.load(target)
+    options = TargetOptions(io_layout=io_layout or chosen.io_layout, extra=_known_options(chosen, target_options or {}))
+    if chosen.takes(path):
+        from edgec.converter.direct import DirectSamples, convert_file
+
+        unused = {"input_shapes": input_shapes, "batch": batch, "passes": passes, "signature": signature}
+        _refuse_options(
+            [name for name, value in unused.items() if value] + ["io_layout"] * (io_layout is not None), path
+        )
+        direct = DirectSamples(None if data is None else Path(data), dict(ranges or {}), seed, isolate)
+        return convert_file(path, chosen, folder, options, direct, plan=plan, progress=progress)
     shown = (print_ir_after,) if isinstance(print_ir_after, str) else tuple(print_ir_after)
 
     def begin() -> Prepared:
@@ -124,7 +138,7 @@ def convert(
             batch=batch,
             signature=signature,
             trust=trust,
-            options=TargetOptions(io_layout=io_layout),
+            options=options,
             passes=passes,
             inspection=Inspection(shown, check_ir),
             progress=progress,
@@ -145,17 +159,13 @@ def convert(
         prepared = begin()
         progress(f"lowering for {chosen.name}")
         lowered = prepared.lower()
-        progress("writing the artifact")
-        artifact: Artifact = chosen.compile(lowered, place.working, STEM)
-        lowered.payload = None  # the weights are in the file now; the verification needs the memory
-        progress("verifying")
-        try:
-            report = _verify(prepared, lowered, artifact, samples)
-        except VerificationError as error:
-            rejected = place.reject(artifact.main)
-            error.details["rejected"] = str(rejected)
-            raise
-        notes = (*prepared.imported.notes, *lowered.notes)
+        source = manifests.source_entry(path, source_files(path))
+
+        def proven(file: Path, spec: SessionSpec) -> VerificationReport:
+            return _verify(prepared, lowered, file, spec, samples)
+
+        artifact, report = make(chosen, lowered, place, STEM, proven, source, progress)
+        notes = (*prepared.imported.notes, *lowered.notes, *artifact.notes)
         facts = chosen.inspect(artifact.main)
         document = _manifest(prepared, lowered, artifact, samples, facts, report, notes)
         written = place.working / MANIFEST
@@ -163,6 +173,25 @@ def convert(
         progress("moving into place")
         *sidecars, main, manifest = place.publish((*artifact.sidecars, artifact.main), written)
         return ConversionResult(main, manifest, report, None, tuple(sidecars), notes, document)
+
+
+def _known_options(target: Target, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The target's own options; EDG001 for those it does not have."""
+    for name in given:
+        if name not in target.option_names:
+            known = ", ".join(target.option_names) or "none"
+            raise UsageError("EDG001", f"the target {target.name} has no option '{name}'", why=f"known: {known}")
+    return dict(given)
+
+
+def _refuse_options(names: Sequence[str], path: Path) -> None:
+    if names:
+        raise UsageError(
+            "EDG001",
+            f"{', '.join(names)} cannot be given here",
+            why=f"'{path.name}' is taken as it is, byte for byte",
+            help="leave it out, or convert the model that the file was made from",
+        )
 
 
 def _keep_source(source: Path, artifact: Path) -> None:
@@ -185,13 +214,15 @@ class _Samples:
     trust: bool
 
 
-def _verify(prepared: Prepared, lowered: Lowered, artifact: Artifact, samples: _Samples) -> VerificationReport:
-    """Compare the artifact with the original model; raises VerificationError unless they compute the same."""
+def _verify(
+    prepared: Prepared, lowered: Lowered, file: Path, spec: SessionSpec, samples: _Samples
+) -> VerificationReport:
+    """Compare a file with the original model; raises VerificationError unless they compute the same."""
     from edgec.converter.verify import verify
 
     return verify(
-        artifact.main,
-        prepared.target.session(artifact.main),
+        file,
+        spec,
         imported=prepared.imported,
         data=samples.data,
         ranges=samples.ranges,
@@ -223,6 +254,7 @@ def _plan(prepared: Prepared, folder: Path, samples: _Samples) -> dict[str, Any]
         "rejected": name + REJECTED,
         "verification": {"inputs": inputs, "seed": samples.seed if samples.data is None else None},
         "notes": prepared.imported.notes,
+        "tool": prepared.target.tool_plan(prepared.options, STEM),
     }
 
 
@@ -261,7 +293,11 @@ def _manifest(
         },
         "pipeline": prepared.pipeline,
         "passes_changed": prepared.changed,
-        "artifact": {**manifests.file_entry(artifact.main), **{k: v for k, v in facts.items() if k != "size"}},
+        "artifact": {
+            **manifests.file_entry(artifact.main),
+            **{k: v for k, v in facts.items() if k != "size"},
+            **artifact.facts,
+        },
         "sidecars": [manifests.file_entry(path) for path in artifact.sidecars],
         "layouts": {name: list(permutation) for name, permutation in lowered.layouts.items()},
         "notes": list(notes),

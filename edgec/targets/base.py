@@ -104,6 +104,20 @@ class LoweredSupport:
 
 
 @dataclass(frozen=True)
+class Placement:
+    """What a target predicts of a model that it can hold.
+
+    Attributes:
+        away: nodes that will (unsupported), or may (uncertain), run on the CPU instead of the device.
+        facts, notes: as in :class:`LoweredSupport`.
+    """
+
+    away: tuple[tuple[Verdict, Refusal], ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Artifact:
     """Files that a target wrote; ``main`` is the one to deploy, ``sidecars`` stand beside it.
 
@@ -150,10 +164,18 @@ class Target(ABC):
     """Whether every shape must be known before lowering (EDG202 otherwise)."""
     pipeline: ClassVar[str]
     """The default passes, see :func:`edgec.ir.passes.base.parse_pipeline`."""
+    io_layout: ClassVar[str] = "ONNX"
+    """Layout of inputs and outputs where the user does not ask for one."""
+    option_names: ClassVar[tuple[str, ...]] = ()
+    """Keys of :attr:`TargetOptions.extra` that the target reads; others are a usage error."""
 
     @abstractmethod
     def refusals(self, model: Model, options: TargetOptions) -> list[Refusal]:
         """Every canonical node that :meth:`lower` would refuse; empty when the target can hold the model."""
+
+    def placement(self, model: Model, options: TargetOptions) -> Placement:
+        """Which canonical nodes that :meth:`lower` takes will run beside the device, and what else is predicted."""
+        return Placement()
 
     @abstractmethod
     def lower(self, model: Model, options: TargetOptions) -> Lowered:

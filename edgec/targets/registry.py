@@ -19,6 +19,7 @@ GROUP: Final = "edgec.targets"
 BUILT_IN: Final = {
     "tflite": "edgec.targets.tflite:TARGET",
     "onnxruntime": "edgec.targets.onnxruntime:TARGET",
+    "edgetpu": "edgec.targets.edgetpu:TARGET",
 }
 
 

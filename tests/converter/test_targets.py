@@ -32,7 +32,7 @@ def test_a_plug_in_is_found_and_cannot_replace_a_built_in_target(monkeypatch: py
         EntryPoint("odd", "edgec.errors:CODES", registry.GROUP),
     ]
     monkeypatch.setattr(registry, "entry_points", lambda group: found)
-    assert registry.names() == ["tflite", "onnxruntime", "broken", "mine", "odd"]
+    assert registry.names() == [*registry.BUILT_IN, "broken", "mine", "odd"]
     assert registry.load("mine") is ORT
     assert registry.load("tflite").name == "tflite"
     for name in ("broken", "odd", "absent"):

@@ -162,8 +162,8 @@ def test_an_interrupted_run_leaves_nothing_behind(number: signal.Signals, existi
         (out / "manifest.json").write_text("{}", encoding="utf-8")
     script = (
         "import sys, time\nimport edgec.converter.convert as convert\nfrom edgec.cli.main import main\n"
-        "def wait(prepared, lowered, artifact, samples):\n"
-        "    assert artifact.main.stat().st_size > 0\n"
+        "def wait(prepared, lowered, file, spec, samples):\n"
+        "    assert file.stat().st_size > 0\n"
         "    print('verifying', file=sys.stderr, flush=True)\n"
         "    time.sleep(60)\n"
         "convert._verify = wait\n"

@@ -66,19 +66,11 @@ class CompilerOptions:
         Raises:
             UsageError: EDG001 for an unknown key or a value of the wrong form.
         """
-        readers: dict[str, tuple[str, Callable[[Any], Any]]] = {
-            "segments": ("segments", int),
-            "min-runtime-version": ("minimum_runtime_version", int),
-            "intermediate-tensors": ("intermediate_tensors", _names),
-            "search-delegate": ("search_delegate", _boolean),
-            "timeout": ("timeout_s", int),
-            "compiler": ("program", str),
-        }
         found: dict[str, Any] = {}
         for key, value in given.items():
-            if key not in readers:
-                raise UsageError("EDG001", f"edgetpu has no option '{key}'", why=f"known: {', '.join(sorted(readers))}")
-            name, reader = readers[key]
+            if key not in OPTIONS:
+                raise UsageError("EDG001", f"edgetpu has no option '{key}'", why=f"known: {', '.join(sorted(OPTIONS))}")
+            name, reader = OPTIONS[key]
             try:
                 found[name] = reader(value)
             except (TypeError, ValueError) as error:
@@ -124,6 +116,17 @@ def _boolean(value: Any) -> bool:
 
 def _refuse(value: Any) -> bool:
     raise ValueError(f"'{value}' is neither true nor false")
+
+
+OPTIONS: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
+    "segments": ("segments", int),
+    "min-runtime-version": ("minimum_runtime_version", int),
+    "intermediate-tensors": ("intermediate_tensors", _names),
+    "search-delegate": ("search_delegate", _boolean),
+    "timeout": ("timeout_s", int),
+    "compiler": ("program", str),
+}
+"""Keys of ``--option KEY=VALUE``, the attribute that each sets, and how its text is read."""
 
 
 def stems(models: Sequence[str], segments: int) -> list[str]:

@@ -109,7 +109,10 @@ def known_operator(operator: FlatOperator) -> Judgement:
     """
     if operator.code in KNOWN:
         return OK
-    return unsupported(f"the Edge TPU has no {operator.title}", WAYS_OUT.get(operator.code, ""))
+    reason = f"the Edge TPU has no {operator.title}"
+    if operator.code == "DEQUANTIZE":
+        reason = "DEQUANTIZE: what follows is computed in float, on the CPU"
+    return unsupported(reason, WAYS_OUT.get(operator.code, ""))
 
 
 @rule("EDG410", "element type that is not quantized")
