@@ -187,21 +187,24 @@ def rank(operator: FlatOperator) -> Judgement:
 
 @rule("EDG425", "version of the operator that the compiler may not know")
 def version(operator: FlatOperator) -> Judgement:
-    """The last compiler is of July 2021. Versions of operators that LiteRT got later are unknown to it; whether they
-    are refused ("Operation version not supported") or the whole model is, depends. Compilers 14 and 15 refuse version 3
-    of the resizes (half_pixel_centers) as well, compiler 16 maps them.
+    """The last compiler is of July 2021. It does not read models with versions of operators that LiteRT got later
+    ("Model could not be parsed"), or leaves them to the CPU ("Operation version not supported"). Version 3 of QUANTIZE
+    is known to be too new. Compilers 14 and 15 leave version 3 of the resizes (half_pixel_centers) to the CPU as well,
+    compiler 16 maps them.
 
-    Source: kernels/register.cc of TensorFlow in 2022 (everything above is later than the compiler); issues 187, 396 and
-    420 for the resizes; the pair movenet_single_pose_lightning_ptq.
+    Source: issue 879 for QUANTIZE; issues 187, 396 and 420 for the resizes; the pair movenet_single_pose_lightning_ptq;
+    kernels/register.cc of TensorFlow in 2022 for the others (everything above it is later than the compiler).
     """
     known = NEWEST.get(operator.code, 3)
     if operator.version <= known:
         return OK
-    return uncertain(
-        f"version {operator.version} of {operator.code}; the compiler may know no version above {known}",
-        "make the .tflite with an older converter, or with edgec",
-    )
+    reason = f"version {operator.version} of {operator.code}; the compiler knows none above {known}"
+    help = "make the .tflite with an older converter, or with edgec"
+    return unsupported(reason, help) if operator.code in TOO_NEW else uncertain(reason, help)
 
+
+TOO_NEW: Final = ("QUANTIZE",)
+"""Operators for which it is known that the compiler does not read later versions."""
 
 NEWEST: Final = {
     "ADD": 4,
@@ -213,6 +216,7 @@ NEWEST: Final = {
     "MINIMUM": 4,
     "MUL": 5,
     "PAD": 4,
+    "QUANTIZE": 2,
     "RESHAPE": 1,
     "RESIZE_BILINEAR": 4,
     "RESIZE_NEAREST_NEIGHBOR": 4,
@@ -266,10 +270,10 @@ def dilation(operator: FlatOperator) -> Judgement:
     return OK if height == width else unsupported(f"dilates by {height} in height and {width} in width")
 
 
-@rule("EDG417", "batch or depth axis", "MEAN SUM REDUCE_MAX REDUCE_MIN PAD SPLIT PACK")
+@rule("EDG417", "batch or depth axis", "MEAN SUM REDUCE_MAX REDUCE_MIN SPLIT PACK")
 def batch_axis(operator: FlatOperator) -> Judgement:
-    """Reductions, padding, splitting and packing leave the batch axis of [1, height, width, channels] alone; a mean
-    over the channels wants their number to be a multiple of 4.
+    """Reductions, splitting and packing leave the batch axis of [1, height, width, channels] alone (padding it makes a
+    batch above 1, see EDG414); a mean over the channels wants their number to be a multiple of 4.
 
     Source: model requirements, the notes on these operators.
     """
@@ -283,8 +287,6 @@ def batch_axis(operator: FlatOperator) -> Judgement:
     values = _parameter(operator, 0 if operator.code == "SPLIT" else 1)
     if values is None:
         return OK
-    if operator.code == "PAD":
-        return unsupported("pads the batch axis", help) if rank == 4 and values.reshape(-1)[:2].any() else OK
     axes = {int(axis) % rank for axis in values.reshape(-1)}
     if rank == 4 and 0 in axes:
         return unsupported("works along the batch axis", help)
