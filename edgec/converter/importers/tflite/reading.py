@@ -49,6 +49,7 @@ TABLE: dict[str, Entry] = {}
 FAMILIES = (
     "activation",
     "convolution",
+    "detection",
     "elementwise",
     "indexing",
     "joining",
