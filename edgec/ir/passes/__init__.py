@@ -12,6 +12,7 @@ from edgec.ir.passes import (  # noqa: F401
     fuse_input_scale,
     fuse_layernorm,
     fuse_scale,
+    fuse_upsample,
     merge_reshapes,
     recognise_activations,
     recognise_layernorm,

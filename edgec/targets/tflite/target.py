@@ -26,7 +26,7 @@ class TFLite(Target):
         from edgec.ir.passes import DEFAULT
 
         expand = f"expand-functions{{ops={'+'.join(expanded_operators())}}}"
-        return f"{DEFAULT},fuse-layernorm,{expand},eliminate-identity,merge-reshapes,eliminate-dead-code"
+        return f"{DEFAULT},fuse-layernorm,fuse-upsample,{expand},eliminate-identity,merge-reshapes,eliminate-dead-code"
 
     def refusals(self, model: Model, options: TargetOptions) -> list[Refusal]:
         """Every node that :meth:`lower` would refuse: the same walk, without writing."""
