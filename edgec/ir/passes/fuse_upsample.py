@@ -18,8 +18,8 @@ class FuseUpsample(Pass):
     """``Conv(Resize(x))`` becomes ``DepthToSpace(Conv'(x))`` for an enlargement that repeats every pixel s times.
 
     Output pixel ``s i + a`` reads the enlarged pixels ``s i + a + t - p``, which are the pixels
-    ``i + floor((a + t - p) / s)`` of x: for every phase ``a`` the taps ``t`` that fall on one pixel are added up, and the
-    phases become channels of one convolution of x.  The products are as many as before, but the enlarged image is never
+    ``i + floor((a + t - p) / s)`` of x: for every phase ``a`` the taps ``t`` that fall on one pixel are added up, and
+    the phases become channels of one convolution of x.  The products are as many as before, but the enlarged image is never
     written, and a few result channels become s*s times as many, which vector units fill better.  So only convolutions
     with at most ``limit`` channels times s*s are rewritten.
 
@@ -31,10 +31,22 @@ class FuseUpsample(Pass):
     limit: int = 16
 
     def apply(self, model: Model) -> bool:
-        return rewrite_each(model, "Conv", lambda graph, node: _fuse(graph, node, self.limit))
+        return rewrite_each(model, ("Conv", "Relu"), lambda graph, node: _visit(graph, node, self.limit))
 
 
-def _fuse(graph: Graph, node: Node, limit: int) -> bool:
+def _visit(graph: Graph, node: Node, limit: int) -> bool:
+    """A convolution, or a Relu behind one, which goes along so that it can be fused."""
+    if node.op == "Conv":
+        users = node.output.users
+        rectified = node.output.use_count == 1 and bool(users) and users[0].op == "Relu" and not users[0].domain
+        return not rectified and _fuse(graph, node, node, limit)
+    producer = node.operand(0).producer
+    if producer is None or producer.op != "Conv" or producer.domain or node.operand(0).use_count != 1:
+        return False
+    return producer.graph is graph and _fuse(graph, producer, node, limit)
+
+
+def _fuse(graph: Graph, node: Node, last: Node, limit: int) -> bool:
     enlarged, held, bias = node.operand(0), node.operand(1).const, node.input(2)
     resize = enlarged.producer
     if resize is None or resize.op != "Resize" or resize.domain or enlarged.use_count != 1 or held is None:
@@ -57,11 +69,10 @@ def _fuse(graph: Graph, node: Node, limit: int) -> bool:
     if bias is not None and bias.const is not None:
         operands.append(graph.constant(np.tile(bias.numpy(), factor * factor), f"{node.name}_bias"))
     convolved = graph.build(node, "Conv", operands, hint=node.name, kernel_shape=list(weights.shape[2:]), pads=fresh)
-    result, users = convolved.output, node.output.users
-    if node.output.use_count == 1 and users and users[0].op == "Relu" and not users[0].domain:
-        node = users[0]  # an activation goes along, so that it can be fused into the convolution
-        result = graph.build(node, "Relu", [result]).output
-    replace_node(graph, node, graph.build(node, "DepthToSpace", [result], blocksize=factor).output)
+    result = convolved.output
+    if last is not node:
+        result = graph.build(last, "Relu", [result]).output
+    replace_node(graph, last, graph.build(last, "DepthToSpace", [result], blocksize=factor).output)
     return True
 
 
