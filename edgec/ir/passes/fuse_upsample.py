@@ -19,9 +19,9 @@ class FuseUpsample(Pass):
 
     Output pixel ``s i + a`` reads the enlarged pixels ``s i + a + t - p``, which are the pixels
     ``i + floor((a + t - p) / s)`` of x: for every phase ``a`` the taps ``t`` that fall on one pixel are added up, and
-    the phases become channels of one convolution of x.  The products are as many as before, but the enlarged image is never
-    written, and a few result channels become s*s times as many, which vector units fill better.  So only convolutions
-    with at most ``limit`` channels times s*s are rewritten.
+    the phases become channels of one convolution of x.  The products are as many as before, but the enlarged image is
+    never written, and a few result channels become s*s times as many, which vector units fill better.  So only
+    convolutions with at most ``limit`` channels times s*s are rewritten.
 
     Source: Shi et al., Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional
     Neural Network, 2016; ONNX operator specification, DepthToSpace-13 (mode DCR).
