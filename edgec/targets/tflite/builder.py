@@ -5,6 +5,7 @@ All shapes and axes here are those of the stored layout.  Nothing here knows abo
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -270,7 +271,7 @@ class Builder:
         for first in range(0, len(padded), PAD_RANK - 1):
             starts = padded[first : first + PAD_RANK - 1]
             edges = [0, *starts, x.rank]
-            extents = [math.prod(x.shape[start:end]) for start, end in zip(edges, edges[1:])]
+            extents = [math.prod(x.shape[start:end]) for start, end in itertools.pairwise(edges)]
             inner = [math.prod(x.shape[start + 1 : end]) for start, end in zip(starts, edges[2:])]
             pairs = [(pads[axis][0] * size, pads[axis][1] * size) for axis, size in zip(starts, inner)]
             shape = [dim + sum(pads[axis]) if axis in starts else dim for axis, dim in enumerate(x.shape)]

@@ -37,6 +37,9 @@ def refuse(reason: str, help: str = "", rule: str = "EDG231") -> NoReturn:
     raise Refused(reason, help, rule)
 
 
+MAX_RANK = 8
+"""The highest rank of a tensor.  Source: kMaxDimensions of RuntimeShape and RESHAPE's check in the LiteRT kernels."""
+
 Lowering = Callable[["Call"], "T | list[T]"]
 
 
@@ -411,7 +414,7 @@ class Lowerer:
         builder = self.builder
         builder.sources = node.sources
         builder.hint = node.outputs[0].name
-        undo = self.mark()
+        undo, start = self.mark(), len(builder.program.ops)
         try:
             entry = self.table.get(node.op) if not node.domain else None
             if entry is None:
@@ -420,14 +423,31 @@ class Lowerer:
             made = self.integers.lower(node, choice, entry)
             if made is None:
                 self._check_types(node)
-                made = as_list(entry.lower(Call(self, node, choice)))
+                made = self._without_elements(node, choice) or as_list(entry.lower(Call(self, node, choice)))
                 made = self.integers.hold(node, made)
+            self._check_ranks(start)
             self._accept(node, choice, made)
         except Refused as refused:
             undo()
             self.refusals.append(Refusal(node.name, node.op, node.sources, refused.rule, refused.reason, refused.help))
             for value, permutation in zip(node.outputs, choice.outputs):
                 self._stand_in(value, permutation)
+
+    def _without_elements(self, node: Node, choice: Choice) -> list[T]:
+        """Results without elements need no operator (many LiteRT kernels refuse them); empty where one has elements."""
+        if not all(value.is_static and 0 in value.dims for value in node.outputs):
+            return []
+        call = Call(self, node, choice)
+        return [
+            self.builder.constant(np.zeros(call.out_shape(position), call.out_dtype(position).numpy))
+            for position in range(len(node.outputs))
+        ]
+
+    def _check_ranks(self, start: int) -> None:
+        for op in self.builder.program.ops[start:]:
+            rank = max(tensor.rank for tensor in (*op.inputs, *op.outputs) if tensor is not None)
+            if rank > MAX_RANK:
+                refuse(f"it needs a tensor of rank {rank}; LiteRT's kernels go up to {MAX_RANK}")
 
     def _check_types(self, node: Node) -> None:
         for value in (*node.inputs, *node.outputs):

@@ -9,7 +9,7 @@ import math
 
 from edgec.ir.graph import Node
 from edgec.ir.types import DataType
-from edgec.targets.tflite.builder import options
+from edgec.targets.tflite.builder import DELEGATE_RANK, options
 from edgec.targets.tflite.layout import ELEMENTWISE
 from edgec.targets.tflite.layout.rules import Along
 from edgec.targets.tflite.lowering import Call, lowers
@@ -206,7 +206,11 @@ AXIS_LAST = Along(allowed=axis_last, default=_axis_to_back)
 
 @lowers("Softmax", "LogSoftmax", layout=AXIS_LAST)
 def softmax(call: Call) -> T:
-    """Over the last stored axis."""
+    """Over the last stored axis; the others are merged where they are too many for XNNPACK."""
+    b, x = call.b, call.x(0)
+    shape = x.shape
+    if x.rank > DELEGATE_RANK and -1 not in shape:
+        x = b.reshape(x, (math.prod(shape[:-1]), shape[-1]))
     if call.node.op == "Softmax":
-        return call.b.unary("SOFTMAX", call.x(0), table=options("SoftmaxOptions", beta=1.0))
-    return call.b.unary("LOG_SOFTMAX", call.x(0), table=options("LogSoftmaxOptions"))
+        return b.reshape(b.unary("SOFTMAX", x, table=options("SoftmaxOptions", beta=1.0)), shape)
+    return b.reshape(b.unary("LOG_SOFTMAX", x, table=options("LogSoftmaxOptions")), shape)

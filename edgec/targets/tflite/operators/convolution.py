@@ -254,20 +254,20 @@ def conv_transpose(call: Call) -> T:
     dilations = node.attr_ints("dilations", [1] * spatial)
     extents = list(call.dims(0)[2:])
     wanted = list(call.out_dims()[2:])
-    weights = call.const(1, "the weight of a transposed convolution").astype(np.float32, copy=False)
-    weights, kernel = dilate(weights, dilations)
+    weights = dilate(call, call.raw(1), dilations)
+    kernel = list(weights.shape[2:])
     full = [(extent - 1) * stride + size for extent, stride, size in zip(extents, strides, kernel)]
     begin = _transpose_pads(node, extents, kernel, strides, wanted)
     bias = call.raw(2) if call.has(2) else None
     if spatial == 1:
         x = lift(call, x)
-        weights = weights.reshape(*weights.shape[:2], 1, kernel[0])
+        weights = b.reshape(weights, (*weights.shape[:2], 1, kernel[0]))
         kernel, strides, full, begin, wanted = [1, *kernel], [1, *strides], [1, *full], [0, *begin], [1, *wanted]
     per_group = weights.shape[1]
     inputs = weights.shape[0] // group
-    parts = []
-    for number, part in enumerate(b.split(x, x.rank - 1, [inputs] * group)):
-        parts.append(_transposed(call, part, weights[number * inputs : (number + 1) * inputs], full, strides))
+    images = b.split(x, x.rank - 1, [inputs] * group)
+    filters = split_rows(call, weights, group)
+    parts = [_transposed(call, part, some, full, strides) for part, some in zip(images, filters)]
     y = b.concat(parts, x.rank - 1)
     offset = [0, *begin, 0]
     crop = [0, *(max(o, 0) for o in begin), 0]
@@ -280,27 +280,58 @@ def conv_transpose(call: Call) -> T:
     return b.reshape(y, call.out_shape()) if spatial == 1 else y
 
 
-def _transposed(call: Call, x: T, weights: Array, full: Sequence[int], strides: Sequence[int]) -> T:
+def _transposed(call: Call, x: T, weights: T, full: Sequence[int], strides: Sequence[int]) -> T:
+    """One group: an image [N, ..., I] and weights [I, O, ...] to [N, *full, O]."""
     b = call.b
-    out_channels = weights.shape[1]
-    shape = (x.shape[0], *full, out_channels)
+    shape = (x.shape[0], *full, weights.shape[1])
     if len(full) == 3:
-        filters = b.constant(np.ascontiguousarray(weights.transpose(2, 3, 4, 1, 0)), DataType.FLOAT)
+        filters = b.transpose(weights, (2, 3, 4, 1, 0))
         table = options("Conv3DOptions", padding=VALID, strideD=strides[0], strideH=strides[1], strideW=strides[2])
         return b.one("CONV_3D_TRANSPOSE", [b.ints(shape), filters, x], x.dtype, shape, table)
-    filters = b.constant(np.ascontiguousarray(weights.transpose(1, 2, 3, 0)), DataType.FLOAT)
+    filters = b.transpose(weights, (1, 2, 3, 0))
     table = options("TransposeConvOptions", padding=VALID, strideH=strides[0], strideW=strides[1])
     return b.one("TRANSPOSE_CONV", [b.ints(shape), filters, x], x.dtype, shape, table)
 
 
-def dilate(weights: Array, dilations: Sequence[int]) -> tuple[Array, list[int]]:
-    """Weights with zeros between the taps, for kernels that know no dilation; and their new extents."""
+def split_rows(call: Call, weights: T, count: int) -> list[T]:
+    """Weights in equal parts along their first axis."""
+    b, rows = call.b, weights.shape[0] // count
+    const = weights.const
+    if const is None or count == 1:
+        return b.split(weights, 0, [rows] * count)
+    shape = (rows, *weights.shape[1:])
+    return [
+        b.lazy(weights.dtype, shape, lambda first=first: const.numpy()[first : first + rows], weights.name)  # type: ignore[misc]
+        for first in range(0, weights.shape[0], rows)
+    ]
+
+
+def dilate(call: Call, weights: T, dilations: Sequence[int]) -> T:
+    """Weights [I, O, ...] with zeros between the taps, for kernels that know no dilation."""
+    b, const = call.b, weights.const
     if all(dilation == 1 for dilation in dilations):
-        return weights, list(weights.shape[2:])
+        return weights
     kernel = [(size - 1) * dilation + 1 for size, dilation in zip(weights.shape[2:], dilations)]
-    spread = np.zeros((*weights.shape[:2], *kernel), weights.dtype)
-    spread[(slice(None), slice(None), *(slice(None, None, dilation) for dilation in dilations))] = weights
-    return spread, kernel
+    whole = (*weights.shape[:2], *kernel)
+    if const is not None:
+
+        def load() -> Array:
+            spread = np.zeros(whole, const.dtype.numpy)
+            taps = tuple(slice(None, None, dilation) for dilation in dilations)
+            spread[(slice(None), slice(None), *taps)] = const.numpy()
+            return spread
+
+        return b.lazy(weights.dtype, whole, load, weights.name)
+    for axis, dilation in enumerate(dilations, 2):
+        before, extent, after = weights.shape[:axis], weights.shape[axis], weights.shape[axis + 1 :]
+        if dilation == 1 or extent == 1:
+            continue
+        column = b.reshape(weights, (int(np.prod(before)), extent, 1, int(np.prod(after))))
+        column = b.pad(column, [(0, 0), (0, 0), (0, dilation - 1), (0, 0)])
+        column = b.reshape(column, (column.shape[0], extent * dilation, column.shape[3]))
+        column = b.slice(column, (0, 0, 0), (column.shape[0], (extent - 1) * dilation + 1, column.shape[2]))
+        weights = b.reshape(column, (*before, column.shape[1], *after))
+    return weights
 
 
 def _transpose_pads(
@@ -308,7 +339,8 @@ def _transpose_pads(
 ) -> list[int]:
     """How much of the full result is cut off in front, per axis.
 
-    Source: ONNX ConvTranspose-11: with output_shape or auto_pad the total padding follows from the output's extent.
+    Source: ONNX ConvTranspose-11: with output_shape or auto_pad the total padding follows from the output's extent, and
+    its larger half goes in front unless auto_pad is SAME_UPPER.
     """
     spatial = len(extents)
     mode = node.attr_str("auto_pad", "NOTSET")
@@ -320,5 +352,5 @@ def _transpose_pads(
     result = []
     for extent, size, stride, out, more in zip(extents, kernel, strides, wanted, extra):
         total = max(stride * (extent - 1) + more + size - out, 0)
-        result.append(total // 2 if mode != "SAME_LOWER" else total - total // 2)
+        result.append(total // 2 if mode == "SAME_UPPER" else total - total // 2)
     return result

@@ -11,7 +11,7 @@ from edgec.ir.graph import Node
 from edgec.ir.types import Array, DataType
 from edgec.targets.tflite.layout import FIXED, LayoutRule, Permutation, identity
 from edgec.targets.tflite.layout.rules import MATRIX_PRODUCTS, Along, Choice
-from edgec.targets.tflite.lowering import Call, lowers
+from edgec.targets.tflite.lowering import Call, lowers, refuse
 from edgec.targets.tflite.program import T
 
 
@@ -21,6 +21,8 @@ def gemm(call: Call) -> T:
     b, node = call.b, call.node
     alpha, beta = node.attr_float("alpha", 1.0), node.attr_float("beta", 1.0)
     a = call.x(0)
+    if 0 in a.shape:
+        refuse("a product over no elements")
     if node.attr_int("transA", 0):
         a = b.transpose(a, (1, 0))
     transposed = bool(node.attr_int("transB", 0))
@@ -111,6 +113,8 @@ def matmul(call: Call) -> T:
     a_dims, b_dims = call.dims(0), call.dims(1)
     right = node.operand(1)
     dtype = call.dtype(0)
+    if 0 in a_dims:  # sums of nothing
+        return b.constant(np.zeros(call.out_shape(), dtype.numpy))
     if dtype is DataType.FLOAT and right.const is not None and len(b_dims) == 2 and len(a_dims) >= 2:
         filters = b.transpose(call.raw(1), (1, 0))
         return b.fully_connected(call.x(0), filters)

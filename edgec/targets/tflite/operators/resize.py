@@ -47,38 +47,43 @@ def resize_scales(call: Call) -> list[float]:
         for axis in axes:
             scales[axis % len(dims)] = ratio
         return scales
-    return [o / d for o, d in zip(out, dims)]
+    return [float(np.float32(o) / np.float32(d)) for o, d in zip(out, dims)]
 
 
 def coordinates(call: Call, axis: int, scale: float) -> Array:
-    """The original coordinate of every result position along an axis, float64.
+    """The original coordinate of every result position along an axis, float32.
+
+    Computed in float32 and in ONNX Runtime's order, so that what lies on the border between two elements falls to the
+    same side.
 
     Source: ONNX Resize-19, attribute coordinate_transformation_mode.
     """
     mode = call.node.attr_str("coordinate_transformation_mode", "half_pixel")
-    length, out = call.dims(0)[axis], call.out_dims()[axis]
-    x = np.arange(out, dtype=np.float64)
+    length, out = np.float32(call.dims(0)[axis]), np.float32(call.out_dims()[axis])
+    x = np.arange(call.out_dims()[axis], dtype=np.float32)
+    one, half, by = np.float32(1), np.float32(0.5), np.float32(scale)
     match mode:
         case "half_pixel":
-            return (x + 0.5) / scale - 0.5
+            return (x + half) / by - half
         case "half_pixel_symmetric":
-            adjustment = out / (scale * length)
-            center = length / 2
-            return center * (1 - adjustment) + (x + 0.5) / scale - 0.5
+            adjustment = out / (by * length)
+            center = length / np.float32(2)
+            return center * (one - adjustment) + (x + half) / by - half
         case "pytorch_half_pixel":
-            return (x + 0.5) / scale - 0.5 if out > 1 else np.zeros_like(x)
+            return (x + half) / by - half if out > 1 else np.zeros_like(x)
         case "align_corners":
-            return x * (length - 1) / (scale * length - 1) if out > 1 else np.zeros_like(x)
+            return x * (length - one) / (out - one) if out > 1 else np.zeros_like(x)
         case "asymmetric":
-            return x / scale
+            return x / by
         case "tf_crop_and_resize":
-            roi = call.const(1, "roi")
+            roi = call.const(1, "roi").astype(np.float32)
             axes = call.node.attr_ints("axes", list(range(len(call.dims(0)))))
             position = [a % len(call.dims(0)) for a in axes].index(axis)
-            start, end = float(roi[position]), float(roi[position + len(axes)])
+            start, end = roi[position], roi[position + len(axes)]
             if out > 1:
-                return start * (length - 1) + x * (end - start) * (length - 1) / (out - 1)
-            return np.full_like(x, 0.5 * (start + end) * (length - 1))
+                moved: Array = start * (length - one) + x * (end - start) * (length - one) / (out - one)
+                return moved
+            return np.full_like(x, half * (start + end) * (length - one))
     refuse(f"the coordinate transformation '{mode}'", rule="EDG406")
 
 
@@ -117,6 +122,8 @@ def resize(call: Call) -> T:
         if axis not in named or (dims[axis] == out[axis] and scales[axis] == 1.0 and not cropped):
             continue
         position = coordinates(call, axis, scales[axis])
+        if dims[axis] == out[axis] and np.array_equal(position, np.arange(out[axis])):
+            continue
         x = _along(call, x, axis, position, mode, scales[axis])
         if cropped:
             beyond = (position < 0) | (position > dims[axis] - 1)
@@ -142,7 +149,7 @@ def _direct(call: Call, x: T, mode: str, scales: list[float]) -> T | None:
     nearest_mode = call.node.attr_str("nearest_mode", "round_prefer_floor")
     for axis in (2, 3):
         # LiteRT derives the scale from the extents; ONNX's given scale must be the same
-        if not math.isclose(scales[axis], out[axis] / dims[axis], rel_tol=1e-9):
+        if not math.isclose(scales[axis], out[axis] / dims[axis], rel_tol=1e-7):
             return None
     b = call.b
     if mode == "linear":
