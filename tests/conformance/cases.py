@@ -120,7 +120,7 @@ class Case:
     def operator(self) -> str:
         """The operator that the case is about: of its unexpanded twin, or of its own nodes."""
         nodes = onnx.load(self.base / "model.onnx").graph.node if self.base else self.stored.graph.node
-        names = dict.fromkeys(node.op_type for node in nodes if node.op_type != "Constant")
+        names = dict.fromkeys(node.op_type for node in nodes if node.op_type != "Constant") or {"Constant": None}
         return " + ".join(names) if len(names) <= 3 else f"{next(iter(names))} + {len(names) - 1} others"
 
     @cached_property
