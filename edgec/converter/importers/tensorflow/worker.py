@@ -3,7 +3,8 @@
 Started as ``python -P -s worker.py REQUEST`` where REQUEST is a JSON file: ``path`` (the parent's ``sys.path``),
 ``parent`` (its process), ``action`` (``convert`` or ``inspect``), ``source``, ``signature``, ``trust``, ``opset``,
 ``model`` (the ONNX file to write) and ``result`` (the JSON file to write).  Whatever the libraries print goes to the
-standard output; the parent keeps it.  Nothing is said through the exit status but that it ended.
+standard output; the parent keeps it.  Nothing is said through the exit status but that it ended.  Where the kernel
+can, the process gives up writing outside of the folder of the result, and the network, before it looks at the model.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ def main() -> None:
     request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     _die_with_parent(int(request["parent"]))
     sys.path[:] = request["path"]
+    from edgec.runtime.confine import confine
+
+    confine([Path(request["result"]).parent])
     result = _answer(request)
     written = Path(request["result"])
     partial = written.with_suffix(".partial")
