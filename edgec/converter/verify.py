@@ -256,6 +256,7 @@ def _run_random(
     for attempt in range(ATTEMPTS):
         if attempt:
             generator = Generator(inputs, model, ranges, seed, attempt)
+        generator.wider_from = wanted if more else None
         try:
             return generator, collect(reference_model, generator.draw, wanted, more, depends)
         except VerificationError as error:

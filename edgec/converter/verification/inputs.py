@@ -26,6 +26,9 @@ _OTHER = (8, 64, 2)
 
 ATTEMPTS = len(_BATCH)
 
+WIDER = (16.0, 255.0, 64.0, 1000.0, 255.0)
+"""What samples beyond the wanted ones are multiplied with, one after the other: pixels and spectra are not in [-1, 1]."""
+
 
 class Generator:
     """Draws samples for the inputs of a model.
@@ -39,6 +42,8 @@ class Generator:
 
     Attributes:
         planned: names of the inputs that are drawn together with others or as a shape dictates.
+        wider_from: number of the first sample whose unrestricted floats are multiplied by :data:`WIDER`; set where more
+            samples are drawn only because the ones so far did not move an output.
 
     Raises:
         UsageError: EDG002 when a range names no input, EDG001 when it is empty.
@@ -63,6 +68,7 @@ class Generator:
                 raise UsageError("EDG002", f"--range names no input: '{name}'", where=f"inputs: {', '.join(names)}")
             if not low <= high:
                 raise UsageError("EDG001", f"the range of '{name}' is empty: {low:g}..{high:g}")
+        self.wider_from: int | None = None
         self._domains = find_domains(model.graph)
         self._plans = find_plans(model.graph)
         self.planned = {source.name for call, _ in self._plans for source in call.free.values()}
@@ -89,7 +95,10 @@ class Generator:
                 low, high = self._ranges[spec.name]
                 feeds[spec.name] = _bounded(rng, spec.dtype, shape, low, high)
             else:
-                feeds[spec.name] = _array(rng, spec.dtype, shape, self._domains.get(spec.name, Domain()), sample)
+                domain = self._domains.get(spec.name, Domain())
+                feeds[spec.name] = _array(rng, spec.dtype, shape, domain, sample)
+                if spec.dtype.kind == "f" and domain == Domain():
+                    feeds[spec.name] = self._widened(feeds[spec.name], sample)
         settled: set[str] = set(self._ranges)
         for call, draw in self._plans:
             drawn = draw(rng)
@@ -102,6 +111,12 @@ class Generator:
                     feeds[source.name] = fresh.astype(old.dtype).reshape(old.shape)
                     settled.add(source.name)
         return feeds
+
+    def _widened(self, array: Array, sample: int) -> Array:
+        if self.wider_from is None or sample < self.wider_from:
+            return array
+        factor = WIDER[(sample - self.wider_from) % len(WIDER)]
+        return np.asarray(np.abs(array) * array.dtype.type(factor))
 
 
 def _extents(inputs: Sequence[TensorSpec], attempt: int) -> dict[str, tuple[int, ...]]:
@@ -220,6 +235,8 @@ def _free(rng: np.random.Generator, shape: tuple[int, ...], sample: int) -> Arra
         return np.asarray(4 * rng.standard_normal(shape, dtype=np.float32))
     if kind == 1 and len(shape) >= 3 and shape[-1] > 3 and shape[-2] > 3:
         return _image(rng, shape)
+    if kind == 1 and len(shape) == 4 and shape[-1] <= 4 and shape[1] > 3 and shape[2] > 3:  # channels-last
+        return _image(rng, (shape[0], shape[3], *shape[1:3])).transpose(0, 2, 3, 1)
     if kind == 1:
         return np.asarray(rng.uniform(-1, 1, shape))
     return np.asarray(rng.random(shape, dtype=np.float32))
