@@ -1,0 +1,111 @@
+"""Compiled models are decoded, damaged ones end in an error, whatever the bytes."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgec.errors import EdgecError, ModelError
+from edgec.targets.edgetpu.package import decode, decode_bytes, read_package
+from tests.targets.edgetpu.pairs import pair
+from tests.targets.edgetpu.synthetic import Net, Part, compiled, custom_options, package
+
+
+def source(folder: Path) -> Path:
+    net = Net()
+    return net.write(folder / "model.tflite", net.convolution(net.input(1, 8, 8, 4), 4, "end"))
+
+
+def test_a_synthetic_package_is_decoded() -> None:
+    parts = (Part(2, parameters=64, instructions=100), Part(1, parameters=4096, instructions=50))
+    found = read_package(package(parts, runtime=14))
+    assert (found.minimum_runtime_version, found.compiler_version, found.chips) == (14, "cl/test", ("beagle",))
+    assert (found.cached_bytes, found.streamed_bytes) == (4096, 64)
+    assert sum(item.instruction_bytes for item in found.executables) == 150
+    assert read_package(package((Part(0, parameters=10),))).streamed_bytes == 10
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        b"",
+        b"\0\0\0",
+        custom_options(b""),
+        custom_options(b"not a package"),
+        custom_options(package(())),
+        b"\x04\x28\x01",
+    ],
+    ids=["none", "zeros", "empty", "text", "no executable", "string"],
+)
+def test_damaged_programs(options: bytes, tmp_path: Path) -> None:
+    made = compiled(source(tmp_path), tmp_path / "made.tflite", options=options)
+    with pytest.raises(ModelError) as caught:
+        decode(made)
+    assert (caught.value.code, caught.value.exit_code) == ("EDG114", 3)
+
+
+def test_an_unknown_kind_of_executable(tmp_path: Path) -> None:
+    made = compiled(source(tmp_path), tmp_path / "made.tflite", options=custom_options(package((Part(7),))))
+    with pytest.raises(ModelError, match="damaged"):
+        decode(made)
+
+
+def test_a_model_without_a_program(tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        decode(source(tmp_path))
+    assert caught.value.code == "EDG114"
+    for content, code in ((b"", "EDG102"), (b"text, and no model at all", "EDG114")):
+        path = tmp_path / "file.tflite"
+        path.write_bytes(content)
+        with pytest.raises(ModelError) as caught:
+            decode(path)
+        assert caught.value.code == code
+    with pytest.raises(ModelError) as caught:
+        decode(tmp_path / "absent.tflite")
+    assert caught.value.code == "EDG101"
+
+
+def damaged(data: bytes, seed: int) -> bytes:
+    """The bytes with some of them changed, or cut off."""
+    generator = random.Random(seed)
+    changed = bytearray(data)
+    if generator.random() < 0.2:
+        return bytes(changed[: generator.randrange(8, len(changed))])
+    for _ in range(generator.choice((1, 2, 4, 16))):
+        place = generator.randrange(8, len(changed))
+        value = generator.choice((0, 1, 0x7F, 0x80, 0xFF, generator.randrange(256)))
+        width = generator.choice((1, 4))
+        changed[place : place + width] = bytes([value]) * len(changed[place : place + width])
+    return bytes(changed)
+
+
+def test_damaged_bytes_end_in_an_error_or_in_a_result(tmp_path: Path) -> None:
+    data = compiled(source(tmp_path), tmp_path / "made.tflite").read_bytes()
+    for seed in range(600):
+        try:
+            decode_bytes(damaged(data, seed)).to_json()
+        except EdgecError as error:
+            assert error.exit_code == 3
+
+
+def test_a_damaged_real_model_ends_in_an_error_or_in_a_result() -> None:
+    data = pair("split_concat").compiled.read_bytes()
+    for seed in range(300):
+        try:
+            decode_bytes(damaged(data, seed)).to_json()
+        except EdgecError as error:
+            assert error.exit_code == 3
+
+
+@settings(derandomize=True, max_examples=200, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_behind_the_mark(content: bytes) -> None:
+    for data in (b"\x08\0\0\0TFL3" + content, content):
+        with pytest.raises(EdgecError):
+            decode_bytes(data)
+    with pytest.raises(ValueError):
+        read_package(b"\x08\0\0\0DWN1" + content[:6])
