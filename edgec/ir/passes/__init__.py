@@ -16,6 +16,8 @@ from edgec.ir.passes import (  # noqa: F401
     merge_reshapes,
     recognise_activations,
     recognise_layernorm,
+    rewrite_ml,
+    select_branches,
     simplify_transposes,
 )
 

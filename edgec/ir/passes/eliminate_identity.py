@@ -72,6 +72,12 @@ def _identity(node: Node) -> Value | None:
     return node.input(0)
 
 
+@_rule("OptionalGetElement")
+def _optional_get_element(node: Node) -> Value | None:
+    value = node.input(0)
+    return value if value is not None and value.type_proto is None else None  # of a tensor, it is the tensor
+
+
 @_rule("Dropout")
 def _dropout(node: Node) -> Value | None:
     training = node.input(2)

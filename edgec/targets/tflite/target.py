@@ -9,6 +9,7 @@ from typing import Any
 
 from edgec.errors import EXIT_UNSUPPORTED, UnsupportedError
 from edgec.ir.graph import Model
+from edgec.ir.quantization import QuantizationRules
 from edgec.targets.base import Artifact, Finding, Lowered, Refusal, SessionSpec, Target, TargetOptions
 
 
@@ -19,6 +20,13 @@ class TFLite(Target):
     title = "LiteRT (TensorFlow Lite)"
     suffix = ".tflite"
     static_shapes = True
+    precisions = ("float32", "int8")
+
+    def quantization(self, precision: str) -> QuantizationRules | None:
+        """LiteRT's rules, see :mod:`edgec.targets.tflite.quantization`."""
+        from edgec.targets.tflite.quantization import rules
+
+        return rules(precision)
 
     @property
     def pipeline(self) -> str:  # type: ignore[override]
@@ -26,7 +34,8 @@ class TFLite(Target):
         from edgec.ir.passes import DEFAULT
 
         expand = f"expand-functions{{ops={'+'.join(expanded_operators())}}}"
-        return f"{DEFAULT},fuse-layernorm,fuse-upsample,{expand},eliminate-identity,merge-reshapes,eliminate-dead-code"
+        standard = "rewrite-ml,select-branches,fuse-layernorm,fuse-upsample"
+        return f"{DEFAULT},{standard},{expand},eliminate-identity,merge-reshapes,eliminate-dead-code"
 
     def refusals(self, model: Model, options: TargetOptions) -> list[Refusal]:
         """Every node that :meth:`lower` would refuse: the same walk, without writing."""
