@@ -5,9 +5,11 @@ Afterwards inputs and outputs have the source's names, order and types, and unkn
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any, Final
 
+from edgec.converter.importers.tensorflow.canonical import canonicalise
 from edgec.converter.importers.tensorflow.loading import LoadedModel, Port
 from edgec.errors import EdgecError, ModelError, UnsupportedError, UsageError
 
@@ -36,8 +38,16 @@ def export_onnx(model: LoadedModel, destination: Path, opset: int) -> None:
     proto = _convert(model, opset)
     _require_known(proto)
     _restore_interface(proto, model)
+    canonicalise(proto)
     _name_extents(proto, model.batch_first)
     destination.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _hash_by_number(kind: Any) -> None:
+    """Let objects have the hash of their turn instead of their address: tf2onnx walks sets of nodes, and which one of
+    two equal nodes it keeps would differ from run to run."""
+    numbers = itertools.count()
+    kind.__hash__ = lambda item: item.__dict__.setdefault("_edgec_number", next(numbers))
 
 
 def _convert_erfc(context: Any, node: Any, name: str, arguments: Any) -> None:
@@ -65,9 +75,11 @@ def _count(shape: Any) -> int:
 
 def _convert(model: LoadedModel, opset: int) -> Any:
     import tensorflow as tf
+    from tf2onnx import graph as tf2onnx_graph
     from tf2onnx import optimizer, tf_loader
     from tf2onnx.tfonnx import process_tf_graph
 
+    _hash_by_number(tf2onnx_graph.Node)
     ports = (*model.inputs, *model.outputs)
     inputs, outputs = [port.tensor for port in model.inputs], [port.tensor for port in model.outputs]
     try:
@@ -171,7 +183,6 @@ def _name_extents(proto: Any, batch_first: bool) -> None:
             if not dim.HasField("dim_value"):
                 dim.dim_param = BATCH if axis == 0 else f"{entry.name}_{axis}"
                 names.add(dim.dim_param)
-    del graph.value_info[:]
     try:
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
