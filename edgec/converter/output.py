@@ -15,10 +15,11 @@ import shutil
 import signal
 import stat
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from edgec.errors import EdgecError, UsageError
 
@@ -58,14 +59,8 @@ class OutputFolder:
     def __enter__(self) -> OutputFolder:
         try:
             try:
-                for _ in range(ATTEMPTS):
-                    if self._create() and self._acquire():
-                        break
-                else:
-                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
-                for stale in self.path.glob(f"{WORKING}*"):
-                    shutil.rmtree(stale, ignore_errors=True)
-                self._working = Path(tempfile.mkdtemp(prefix=WORKING, dir=self.path))
+                with _uninterrupted():  # what is made is known to have been made
+                    self._open()
             except OSError as error:
                 raise not_writable(self.path, error) from error
         except BaseException:
@@ -77,6 +72,16 @@ class OutputFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._release()
+
+    def _open(self) -> None:
+        for _ in range(ATTEMPTS):
+            if self._create() and self._acquire():
+                break
+        else:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
+        for stale in self.path.glob(f"{WORKING}*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        self._working = Path(tempfile.mkdtemp(prefix=WORKING, dir=self.path))
 
     def publish(self, files: Iterable[Path], manifest: Path) -> list[Path]:
         """Move finished files from the working folder into place, the manifest last; returns their new paths."""
@@ -168,12 +173,25 @@ class OutputFolder:
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM (or the alarm that stands for them) back for the few renames that belong together."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGALRM})
+    """Hold Ctrl-C and SIGTERM (or the alarm that stands for them) back for the few steps that belong together.
+
+    By taking their handlers' place: a mask would hold for this thread only, and any other takes the signal then.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # handlers run in the main thread only
+        return
+    held: list[int] = []
+    before: dict[signal.Signals, Any] = {}
     try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+            before[number] = signal.getsignal(number)
+            signal.signal(number, lambda given, frame: held.append(given))
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for received in held:
+            signal.raise_signal(received)
 
 
 def not_writable(path: Path, error: OSError) -> EdgecError:

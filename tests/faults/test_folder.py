@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -217,6 +218,25 @@ def test_a_run_interrupted_at_any_moment_leaves_everything_or_nothing(tmp_path: 
             shutil.rmtree(out)
         else:
             assert code != 0
+
+
+def test_steps_that_belong_together_are_not_torn_apart_by_a_signal_that_another_thread_takes() -> None:
+    from edgec.converter.output import _uninterrupted
+
+    finished = threading.Event()
+    other = threading.Thread(target=finished.wait)
+    other.start()
+    together = False
+    try:
+        with pytest.raises(KeyboardInterrupt), _uninterrupted():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)
+            together = True
+    finally:
+        finished.set()
+        other.join()
+    assert together
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_the_source_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
