@@ -144,12 +144,71 @@ def tflite_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def edgetpu_page() -> str:
+    """docs/support/edgetpu.md: what runs on the Edge TPU, by which rules, and the options of the target."""
+    from edgec.targets.edgetpu.compiler import NEWEST, OLDEST, OPTIONS, TOOL
+    from edgec.targets.edgetpu.rules import KNOWN, RULES
+    from edgec.targets.rules import RULES as DEFINED
+    from edgec.targets.rules import rules_of
+
+    lines = [
+        NOTE,
+        "# What runs on the `edgetpu` target\n",
+        "`edgec check MODEL --target edgetpu` says for every operator of an int8 `.tflite`, index for index, whether",
+        "the compiler will put it on the Edge TPU (ok), leave it to the CPU (unsupported), or whether nobody knows",
+        "(uncertain); of an ONNX model with quantization it says the same for the nodes behind the operators. It also",
+        "predicts, as a range, the parameter bytes that stay on the chip and those streamed in every inference.\n",
+        "A model that runs on the Edge TPU in part is converted, with a note; `--require-device` refuses it.\n",
+        "## Operators\n",
+        "The rules behind an operator are those that it has besides the general ones; all others stay on the CPU.\n",
+        "| operator of LiteRT | rules of its own |",
+        "| --- | --- |",
+    ]
+    for name in sorted(KNOWN):
+        codes = sorted(rule.code for rule in RULES if name in rule.operators)
+        lines.append(f"| {name} | {', '.join(_rule_link(code) for code in codes) or '-'} |")
+    general = sorted(rule.code for rule in RULES if not rule.operators)
+    lines += [
+        f"\nRules for every operator: {', '.join(_rule_link(code) for code in [*general, 'EDG419'])}.\n",
+        "## Rules\n",
+        "| rule | what it is about | |",
+        "| --- | --- | --- |",
+    ]
+    for rule in rules_of("edgetpu"):
+        text = DEFINED[rule.code].documentation.split("\n\n")[0].replace("\n", " ")
+        lines.append(f"| {_rule_link(rule.code)} | {rule.title} | {text} |")
+    lines += [
+        "\n## Options\n",
+        f"`{TOOL.name}` {OLDEST} to {NEWEST} is driven; ${TOOL.variable} names it where it is not on PATH. Without it",
+        "the verified int8 `.tflite` and `model.plan.json` with the exact command are written; the exit code is 5.\n",
+        "| option | meaning |",
+        "| --- | --- |",
+    ]
+    lines += [f"| `--option {name}=VALUE` | {EDGETPU_OPTIONS[name]} |" for name in OPTIONS]
+    return "\n".join(lines) + "\n"
+
+
+EDGETPU_OPTIONS = {
+    "segments": "cut the model into a pipeline of so many parts, one Edge TPU each (`--segments N` is the same)",
+    "min-runtime-version": "oldest runtime that has to run the result, 10 to 14",
+    "intermediate-tensors": "names of tensors, separated by commas, that become outputs of the Edge TPU's part",
+    "search-delegate": "`true`: leave operators at the end to the CPU until the rest compiles (version 16)",
+    "timeout": "the compiler's own time limit in seconds, 180 by default",
+    "compiler": "path of the compiler",
+}
+
+
+def _rule_link(code: str) -> str:
+    return f"[{code}](../errors.md#{code.lower()})"
+
+
 def pages() -> dict[Path, str]:
     """Every generated page and its text."""
     return {
         HERE / "errors.md": errors_page(),
         HERE / "cli.md": cli_page(),
         HERE / "support" / "tflite.md": tflite_page(),
+        HERE / "support" / "edgetpu.md": edgetpu_page(),
     }
 
 
