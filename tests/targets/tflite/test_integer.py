@@ -22,7 +22,8 @@ def convolution(outputs: str, tail: str) -> str:
   g (float[1,3,6,5] x) => ({outputs})
   <float sx = {{0.05}}, int8 zx = {{-3}}, float sy = {{0.04}}, int8 zy = {{-128}},
    int8[4,3,3,3] w = {{{NUMBERS}}}, float[4] sw = {{0.01, 0.02, 0.005, 0.03}}, int8[4] zw = {{0, 0, 0, 0}},
-   int32[4] b = {{100, -200, 300, -400}}, float[4] sb = {{0.0005, 0.001, 0.00025, 0.0015}}, int32[4] zb = {{0, 0, 0, 0}}> {{
+   int32[4] b = {{100, -200, 300, -400}}, float[4] sb = {{0.0005, 0.001, 0.00025, 0.0015}},
+   int32[4] zb = {{0, 0, 0, 0}}> {{
     q = QuantizeLinear (x, sx, zx)
     d = DequantizeLinear (q, sx, zx)
     wd = DequantizeLinear <axis = 0> (w, sw, zw)

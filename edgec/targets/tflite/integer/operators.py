@@ -40,7 +40,7 @@ FIXED: dict[str, Quantization] = {
     "Tanh": Quantization(DataType.INT8, (1 / 128,), (0,)),
     "LogSoftmax": Quantization(DataType.INT8, (16 / 256,), (127,)),
 }
-"""Operators whose int8 kernels give one scale and zero point only; other parameters are reached by a QUANTIZE behind."""
+"""Operators whose int8 kernels give one scale and zero point; other parameters are reached by a QUANTIZE behind."""
 
 FIXED16: dict[str, Quantization] = {
     "Sigmoid": Quantization(DataType.INT16, (1 / 32768,), (0,)),
