@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 ONNX, TFLITE, TENSORFLOW = "onnx", "tflite", "tensorflow"
 
 _TFLITE_IDENTIFIER = b"TFL3"
+_EDGETPU = "edgetpu-custom-op"
+"""The custom operator that only the Edge TPU compiler writes."""
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
 _KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
@@ -108,7 +110,12 @@ def inspect_source(path: str | os.PathLike[str], options: SourceOptions | None =
     if family == TFLITE:
         from edgec.converter.importers.tflite import inspect_model as inspect_tflite
 
-        return {"format": TFLITE, **inspect_tflite(path)}
+        facts = inspect_tflite(path)
+        if f"CUSTOM:{_EDGETPU}" in facts["operators"]:
+            from edgec.targets.edgetpu.package import decode
+
+            facts["edgetpu"] = decode(Path(path)).to_json()
+        return {"format": TFLITE, **facts}
     if family == TENSORFLOW:
         reader: Callable[..., dict[str, Any]] = _tensorflow("inspect_model")
         return reader(path, options or SourceOptions())

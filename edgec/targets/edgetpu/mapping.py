@@ -6,9 +6,13 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from edgec.errors import ModelError
 from edgec.targets.base import NodeSupport, Verdict
 from edgec.targets.edgetpu.rules import RULES, SINGLE_SUBGRAPH
 from edgec.targets.tflite.graph import FlatGraph, FlatOperator
+
+_DAMAGE = (ArithmeticError, IndexError, TypeError, ValueError)
+"""What rules stumble over when an operator lacks operands, or has some that do not fit."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,24 @@ class Mapping:
 
 
 def alone(operator: FlatOperator) -> NodeSupport:
-    """What the rules say of an operator, its neighbours left aside."""
+    """What the rules say of an operator, its neighbours left aside.
+
+    Raises:
+        ModelError: EDG109 when its operands are not what the operator takes.
+    """
     doubt = NodeSupport(operator.index, operator.name, operator.title, Verdict.OK)
     for entry in RULES:
         if entry.operators and operator.code not in entry.operators:
             continue
-        found = entry.judge(operator)
+        try:
+            found = entry.judge(operator)
+        except _DAMAGE as error:
+            raise ModelError(
+                "EDG109",
+                f"{operator.title} '{operator.name}' is malformed",
+                where=f"operator {operator.index}",
+                why=f"{type(error).__name__}: {error}",
+            ) from error
         if found.verdict is Verdict.OK or (found.verdict is Verdict.UNCERTAIN and doubt.rule):
             continue
         node = NodeSupport(

@@ -9,8 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgec.converter.importers import inspect_source
 from edgec.errors import EdgecError, ModelError
+from edgec.targets.edgetpu.mapping import predict
 from edgec.targets.edgetpu.package import decode, decode_bytes, read_package
+from edgec.targets.edgetpu.report import describe
+from edgec.targets.tflite.graph import parse
 from tests.targets.edgetpu.pairs import pair
 from tests.targets.edgetpu.synthetic import Net, Part, compiled, custom_options, package
 
@@ -99,6 +103,29 @@ def test_a_damaged_real_model_ends_in_an_error_or_in_a_result() -> None:
             decode_bytes(damaged(data, seed)).to_json()
         except EdgecError as error:
             assert error.exit_code == 3
+
+
+def test_damaged_sources_end_in_an_error_or_in_a_verdict(tmp_path: Path) -> None:
+    net = Net()
+    x = net.convolution(net.input(1, 8, 8, 4), 4)
+    x = net.add("RESIZE_BILINEAR", [x, net.constant([16, 16])], (1, 16, 16, 4))
+    x = net.add("MEAN", [x, net.constant([1, 2])], (1, 4))
+    x = net.add("RESHAPE", [x, net.constant([4, 1])], (4, 1))
+    data = net.write(tmp_path / "model.tflite", net.add("SOFTMAX", [x], (4, 1))).read_bytes()
+    judged = 0
+    for seed in range(1500):
+        try:
+            model = parse(damaged(data, seed))
+            describe(model, predict(model.main))
+            judged += 1
+        except EdgecError as error:
+            assert error.exit_code == 3
+    assert judged > 100
+
+
+def test_inspecting_a_compiled_model(tmp_path: Path) -> None:
+    facts = inspect_source(compiled(source(tmp_path), tmp_path / "made.tflite"))
+    assert facts["edgetpu"]["minimum_runtime_version"] == 13
 
 
 @settings(derandomize=True, max_examples=200, deadline=None)
