@@ -135,6 +135,48 @@ _define(
     "The run was interrupted (Ctrl-C or SIGTERM). Temporary files were removed; earlier artifacts are untouched.",
 )
 
+_define(
+    "EDG030",
+    EXIT_USAGE,
+    "calibration data needed",
+    "Integers need to know which numbers every value of the model takes. Give typical inputs with --calibration: a "
+    ".npz or .npy file or a folder of them, preprocessed as the model expects; 16 to 100 samples are enough. "
+    "`--calibration random` makes numbers up, to try whether the model can be quantized at all.",
+)
+_define(
+    "EDG031",
+    EXIT_USAGE,
+    "calibration data is not finite",
+    "A calibration sample holds NaN or infinity, or the model computes them from it. No range follows from that. The "
+    "message names the sample, counted from 0, and the input or value.",
+)
+_define(
+    "EDG032",
+    EXIT_USAGE,
+    "no calibration samples",
+    "The calibration data was read, but it holds no sample.",
+)
+_define(
+    "EDG033",
+    EXIT_MODEL,
+    "calibration cannot run the model",
+    "ONNX Runtime reported an error while it ran the canonical float model on the calibration data.",
+)
+_define(
+    "EDG034",
+    EXIT_UNSUPPORTED,
+    "nothing to quantize",
+    "No node of the model computes with float32 numbers in an operator that the target has an integer kernel for: the "
+    "model works on integers only, or holds none of those operators. Convert it with --precision float32.",
+)
+_define(
+    "EDG035",
+    EXIT_USAGE,
+    "input or output cannot be integer",
+    "With --io-dtype int8 every float input must go into, and every float output come out of, an integer kernel. The "
+    "message names one that does not. Use --io-dtype float32.",
+)
+
 # EDG1xx: the model is invalid or hostile
 _define(
     "EDG101",

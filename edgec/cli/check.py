@@ -19,6 +19,7 @@ from edgec.cli import options
     type=click.Choice(["ONNX", "NHWC"], case_sensitive=False),
     help="As for convert.",
 )
+@options.precision
 @click.option("--passes", metavar="PIPELINE", help="Run these passes instead of the target's own.")
 @click.option("--all", "everything", is_flag=True, help="List the nodes that are ok as well.")
 @options.reporting
@@ -30,6 +31,11 @@ def command(
     input_shapes: tuple[Any, ...],
     batch: int | None,
     io_layout: str | None,
+    precision: str | None,
+    calibration: str | None,
+    method: str,
+    io_dtype: str | None,
+    cache: str | None,
     passes: str | None,
     everything: bool,
     as_json: bool,
@@ -53,6 +59,11 @@ def command(
             signature=signature,
             trust=trust,
             io_layout=io_layout and io_layout.upper(),
+            precision=precision,
+            calibration=calibration,
+            method=method,
+            io_dtype=io_dtype,
+            cache=cache,
             passes=passes,
             progress=progress,
         )

@@ -22,9 +22,7 @@ from edgec.cli import options
     help="ONNX keeps the model's shapes; NHWC turns image inputs and outputs channels-last. Default: NHWC for edgetpu, "
     "ONNX for the other targets.",
 )
-@click.option(
-    "--precision", type=click.Choice(["float32"]), default="float32", show_default=True, help="Of the artifact."
-)
+@options.precision
 @click.option("--passes", metavar="PIPELINE", help="Run these passes instead of the target's own.")
 @click.option(
     "--print-ir-after", multiple=True, metavar="PASS", help="Print the IR after a pass, after 'import' or after 'all'."
@@ -45,7 +43,11 @@ def command(
     ranges: tuple[Any, ...],
     seed: int,
     io_layout: str | None,
-    precision: str,
+    precision: str | None,
+    calibration: str | None,
+    method: str,
+    io_dtype: str | None,
+    cache: str | None,
     passes: str | None,
     print_ir_after: tuple[str, ...],
     check_ir: bool,
@@ -86,6 +88,10 @@ def command(
             ranges=bounds,
             io_layout=io_layout and io_layout.upper(),
             precision=precision,
+            calibration=calibration,
+            method=method,
+            io_dtype=io_dtype,
+            cache=cache,
             passes=passes,
             print_ir_after=print_ir_after,
             check_ir=check_ir,

@@ -140,6 +140,42 @@ def target_options(command: Command) -> Command:
     return command
 
 
+def precision(command: Command) -> Command:
+    """``--precision``, ``--calibration``, ``--method``, ``--io-dtype`` and ``--cache``."""
+    for option in (
+        click.option(
+            "--cache",
+            type=click.Path(),
+            metavar="FOLDER",
+            help="Keep calibration statistics here. Default: edgec/calibration in the user's cache folder.",
+        ),
+        click.option(
+            "--io-dtype",
+            type=click.Choice(["float32", "int8"], case_sensitive=False),
+            help="Element type of float inputs and outputs of a quantized artifact. Default: what the target prefers.",
+        ),
+        click.option(
+            "--method",
+            type=click.Choice(["minmax", "percentile", "entropy", "mse"], case_sensitive=False),
+            default="minmax",
+            show_default=True,
+            help="How ranges follow from the calibration data.",
+        ),
+        click.option(
+            "--calibration",
+            metavar="DATA",
+            help="Typical inputs to quantize with (.npz, .npy or a folder of them); 'random' only to try.",
+        ),
+        click.option(
+            "--precision",
+            metavar="NAME",
+            help="float32, or int8 where the target has it. Default: int8 with --calibration, else the target's own.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def samples(command: Command) -> Command:
     """``--data``, ``--range`` and ``--seed``: what the verification runs on."""
     for option in (

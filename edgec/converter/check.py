@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from edgec.converter.calibration.options import precision_options
+from edgec.converter.calibration.quantizing import METHOD
 from edgec.converter.importers import source_nodes
 from edgec.converter.importers.imported import SourceOptions
 from edgec.converter.prepare import Inspection, Progress, prepare, silent
@@ -96,10 +98,17 @@ def check(
     signature: str | None = None,
     trust: bool = False,
     io_layout: str | None = None,
+    precision: str | None = None,
+    calibration: str | Path | None = None,
+    method: str = METHOD,
+    io_dtype: str | None = None,
+    cache: str | Path | None = None,
     passes: str | None = None,
     progress: Progress = silent,
 ) -> CheckReport:
     """Ask a target about every node of a model; the options are those of :func:`edgec.converter.convert.convert`.
+
+    Without calibration data a quantized precision is asked about with made-up ranges.
 
     Raises:
         ModelError: the file is no valid model (exit code 3).
@@ -113,6 +122,7 @@ def check(
         return CheckReport(path.name, target, found.nodes, found.general, found.notes, found.facts)
     reading = SourceOptions(signature=signature, trust=trust)
     options = TargetOptions(io_layout=io_layout or chosen.io_layout)
+    wanted = precision_options(chosen, precision, calibration, method, io_dtype, cache, 0, {})
     try:
         prepared = prepare(
             path,
@@ -124,6 +134,8 @@ def check(
             options=options,
             passes=passes,
             inspection=Inspection(),
+            precision=wanted,
+            structure_only=True,
             progress=progress,
         )
         progress(f"asking {chosen.name}")
@@ -138,7 +150,7 @@ def check(
     source = source_nodes(path, reading)
     nodes, general = _from_refusals(source, refusals)
     nodes = _off_device(source, nodes, placement.away)
-    notes = (*prepared.imported.notes, *placement.notes)
+    notes = (*prepared.notes, *placement.notes)
     return CheckReport(path.name, target, tuple(nodes), tuple(general), notes, placement.facts)
 
 

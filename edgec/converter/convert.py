@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from edgec.converter import manifest as manifests
+from edgec.converter.calibration.data import Samples
+from edgec.converter.calibration.options import precision_options
+from edgec.converter.calibration.quantizing import METHOD
 from edgec.converter.importers import source_files
 from edgec.converter.making import make
 from edgec.converter.output import MANIFEST, REJECTED, OutputFolder, writing
@@ -21,8 +24,9 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = "edgec-convert-1"
 STEM: Final = "model"
+CALIBRATION_SAMPLES: Final = 4
+"""Samples of the calibration data that are verified with, where there is no other data."""
 LAYOUTS: Final = ("ONNX", "NHWC")
-PRECISIONS: Final = ("float32",)
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,11 @@ def convert(
     data: str | Path | None = None,
     ranges: Mapping[str, tuple[float, float]] | None = None,
     io_layout: str | None = None,
-    precision: str = "float32",
+    precision: str | None = None,
+    calibration: str | Path | Samples | None = None,
+    method: str = METHOD,
+    io_dtype: str | None = None,
+    cache: str | Path | None = None,
     passes: str | None = None,
     print_ir_after: str | Sequence[str] = (),
     check_ir: bool = False,
@@ -99,6 +107,13 @@ def convert(
         ranges: input name to (low, high) of the random samples.
         io_layout: ``ONNX`` keeps the model's shapes, ``NHWC`` turns 4-D image inputs and outputs channels-last; by
             default what the target prefers.
+        precision: ``float32``, or ``int8`` where the target has it; by default ``int8`` with calibration data, else the
+            target's first.
+        calibration: typical inputs to quantize with (``.npz``, ``.npy``, a folder of them, a callable that gives an
+            iterable of samples, or ``random`` to try); they are verified with as well, unless ``data`` is given.
+        method: how ranges follow from the data: ``minmax``, ``percentile``, ``entropy`` or ``mse``.
+        io_dtype: ``int8`` makes inputs and outputs integers; by default what the target prefers.
+        cache: folder for calibration statistics; the user's cache folder by default.
         passes: a pipeline instead of the target's own.
         print_ir_after: passes after which the IR is printed on standard error.
         check_ir: check the canonical form after every pass.
@@ -114,15 +129,16 @@ def convert(
     """
     path = Path(model)
     folder = Path(output)
-    if io_layout not in (None, *LAYOUTS) or precision not in PRECISIONS:
-        given = f"precision {precision!r}" if precision not in PRECISIONS else f"io_layout {io_layout!r}"
-        raise UsageError("EDG001", f"unknown {given}", why=f"known: {LAYOUTS}, {PRECISIONS}")
+    if io_layout not in (None, *LAYOUTS):
+        raise UsageError("EDG001", f"unknown io_layout {io_layout!r}", why=f"known: {LAYOUTS}")
     chosen = registry.load(target)
+    wanted = precision_options(chosen, precision, calibration, method, io_dtype, cache, seed, ranges or {})
     options = TargetOptions(io_layout=io_layout or chosen.io_layout, extra=_known_options(chosen, target_options or {}))
     if chosen.takes(path):
         from edgec.converter.direct import DirectSamples, convert_file
 
-        unused = {"input_shapes": input_shapes, "batch": batch, "passes": passes, "signature": signature}
+        unused: dict[str, object] = {"input_shapes": input_shapes, "batch": batch, "passes": passes}
+        unused.update(signature=signature, precision=precision, calibration=calibration, io_dtype=io_dtype)
         _refuse_options(
             [name for name, value in unused.items() if value] + ["io_layout"] * (io_layout is not None), path
         )
@@ -141,6 +157,7 @@ def convert(
             options=options,
             passes=passes,
             inspection=Inspection(shown, check_ir),
+            precision=wanted,
             progress=progress,
         )
 
@@ -151,9 +168,7 @@ def convert(
         if refusals:
             raise refuse(chosen, refusals)
         document = _plan(prepared, folder, samples)
-        return ConversionResult(
-            folder / (STEM + chosen.suffix), folder / MANIFEST, plan=document, notes=tuple(prepared.imported.notes)
-        )
+        return ConversionResult(folder / (STEM + chosen.suffix), folder / MANIFEST, plan=document, notes=prepared.notes)
     _keep_source(path, folder / (STEM + chosen.suffix))
     with writing(folder), OutputFolder(folder) as place:
         prepared = begin()
@@ -165,7 +180,7 @@ def convert(
             return _verify(prepared, lowered, file, spec, samples)
 
         artifact, report = make(chosen, lowered, place, STEM, proven, source, progress)
-        notes = (*prepared.imported.notes, *lowered.notes, *artifact.notes)
+        notes = (*prepared.notes, *lowered.notes, *artifact.notes)
         facts = chosen.inspect(artifact.main)
         document = _manifest(prepared, lowered, artifact, samples, facts, report, notes)
         written = place.working / MANIFEST
@@ -220,16 +235,30 @@ def _verify(
     """Compare a file with the original model; raises VerificationError unless they compute the same."""
     from edgec.converter.verify import verify
 
+    quantized = prepared.quantized is not None
+    calibration = prepared.precision.data.path if quantized and prepared.precision.data is not None else None
     return verify(
         file,
         spec,
         imported=prepared.imported,
-        data=samples.data,
-        ranges=samples.ranges,
+        data=samples.data or calibration,
+        ranges=samples.ranges or _calibrated_ranges(prepared),
         seed=samples.seed,
+        samples=CALIBRATION_SAMPLES if samples.data is None and calibration is not None else None,
         isolate=samples.isolate,
         layouts=lowered.layouts,
+        precision=prepared.precision.precision if quantized else None,
+        quantized_io=lowered.quantized_io,
     )
+
+
+def _calibrated_ranges(prepared: Prepared) -> dict[str, tuple[float, float]]:
+    """Ranges of random inputs where samples cannot be read again: those that a callable gave."""
+    options = prepared.precision
+    if prepared.quantized is None or options.data is None or options.data.is_random:
+        return {}
+    listed = prepared.quantized.entry.get("input_ranges", {})
+    return {name: (low, high) for name, (low, high) in listed.items()}
 
 
 def _plan(prepared: Prepared, folder: Path, samples: _Samples) -> dict[str, Any]:
@@ -253,7 +282,7 @@ def _plan(prepared: Prepared, folder: Path, samples: _Samples) -> dict[str, Any]
         "files": [name, *(STEM + suffix for suffix in prepared.target.sidecars), MANIFEST],
         "rejected": name + REJECTED,
         "verification": {"inputs": inputs, "seed": samples.seed if samples.data is None else None},
-        "notes": prepared.imported.notes,
+        "notes": list(prepared.notes),
         "tool": prepared.target.tool_plan(prepared.options, STEM),
     }
 
@@ -286,13 +315,14 @@ def _manifest(
             "signature": samples.signature,
             "trust": samples.trust,
             "io_layout": options.io_layout,
-            "precision": "float32",
+            "precision": prepared.precision.precision,
             "data": None if samples.data is None else manifests.data_entries(samples.data),
             "ranges": {name: list(pair) for name, pair in sorted(samples.ranges.items())},
             "seed": samples.seed,
         },
         "pipeline": prepared.pipeline,
         "passes_changed": prepared.changed,
+        **({} if prepared.quantized is None else {"quantization": prepared.quantized.entry}),
         "artifact": {
             **manifests.file_entry(artifact.main),
             **{k: v for k, v in facts.items() if k != "size"},

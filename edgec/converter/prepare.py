@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgec.converter.calibration.quantizing import PrecisionOptions, Quantized, quantize
 from edgec.converter.importers import open_source
 from edgec.converter.importers.imported import ImportedModel, SourceOptions
 from edgec.converter.importers.onnx import require_static
@@ -54,6 +55,7 @@ class Prepared:
         imported: the canonical model after the passes, and how it was imported.
         passes: what ran, in order.
         changed: the passes that changed something, in order.
+        quantized: the model with QDQ, where a precision asked for it; ``imported`` keeps the float one.
     """
 
     target: Target
@@ -61,11 +63,18 @@ class Prepared:
     imported: ImportedModel
     passes: list[Pass]
     changed: list[str] = field(default_factory=list)
+    precision: PrecisionOptions = field(default_factory=PrecisionOptions)
+    quantized: Quantized | None = None
 
     @property
     def model(self) -> Model:
-        """The canonical model."""
-        return self.imported.model
+        """The canonical model, quantized where a precision asked for it."""
+        return self.imported.model if self.quantized is None else self.quantized.model
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the import and the quantization."""
+        return (*self.imported.notes, *(self.quantized.notes if self.quantized is not None else ()))
 
     @property
     def pipeline(self) -> str:
@@ -83,10 +92,13 @@ class Prepared:
             UnsupportedError: the first refusal, with all of them in its details.
         """
         try:
-            return self.target.lower(self.model, self.options)
+            lowered = self.target.lower(self.model, self.options)
         except UnsupportedError as error:
             refusals = self.ask()
             raise (refuse(self.target, refusals) if refusals else error) from None
+        if self.quantized is not None:
+            lowered.quantized_io = self.quantized.quantized_io
+        return lowered
 
 
 def prepare(
@@ -100,13 +112,20 @@ def prepare(
     options: TargetOptions | None = None,
     passes: str | None = None,
     inspection: Inspection | None = None,
+    precision: PrecisionOptions | None = None,
+    structure_only: bool = False,
     progress: Progress = silent,
 ) -> Prepared:
     """Bring a model to the point where the target would lower it; :meth:`Prepared.ask` then says whether it can.
 
+    Args:
+        precision: of the artifact; float32 by default.
+        structure_only: quantize with made-up ranges where there is no calibration data.
+
     Raises:
         EdgecError: whatever the importer or a pass reports (EDG1xx, EDG2xx), EDG002 and EDG004 for names that do not
-            exist, EDG202 when the target needs static shapes, EDG601 from the checker.
+            exist, EDG202 when the target needs static shapes, EDG030 to EDG035 from the calibration, EDG601 from the
+            checker.
     """
     chosen = options or TargetOptions()
     look = inspection or Inspection()
@@ -127,6 +146,15 @@ def prepare(
         interface.require_unchanged(imported.model, item.name)
     if look.check and passes is None:
         _check("the whole pipeline", imported.model, canonical=True, static=target.static_shapes)
+    if precision is not None:
+        prepared.precision = precision
+        rules = target.quantization(precision.precision)
+        if rules is not None:
+            prepared.quantized = quantize(
+                imported.model, rules, precision, structure_only=structure_only, progress=progress
+            )
+            prepared.changed.extend(prepared.quantized.passes)
+            _look("quantize", prepared.model, look)
     return prepared
 
 
@@ -147,7 +175,7 @@ class _Interface:
 
 
 def _require_known(wanted: Sequence[str], pipeline: Sequence[Pass]) -> None:
-    known = [AFTER_IMPORT, AFTER_ALL, *dict.fromkeys(item.name for item in pipeline)]
+    known = [AFTER_IMPORT, AFTER_ALL, "quantize", *dict.fromkeys(item.name for item in pipeline)]
     for name in wanted:
         if name not in known:
             raise UsageError(

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from edgec.converter.verification.reference import Host, InProcess, Reference, R
 from edgec.converter.verification.report import FAILED, PASSED, InputReport, VerificationReport
 from edgec.errors import EdgecError, UsageError, VerificationError
 from edgec.ir.graph import Model, Value
+from edgec.ir.quantization import Affine
 from edgec.ir.types import Array, DataType
 from edgec.runtime.session import Session, TensorSpec
 from edgec.targets.base import SessionSpec
@@ -59,6 +61,7 @@ def verify(
     isolate: bool = True,
     layouts: Mapping[str, Sequence[int]] | None = None,
     precision: str | None = None,
+    quantized_io: Mapping[str, Affine] | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> VerificationReport:
     """Compare an artifact with the model that it was made from.
@@ -72,6 +75,7 @@ def verify(
         isolate: run the reference and the artifact in a worker process.
         layouts: input or output name to the permutation that the artifact applied to it.
         precision: ``float32``, ``float16`` or ``int8``; by default what the model's own types imply.
+        quantized_io: input or output name to how the artifact's integers stand for the model's floats.
 
     Raises:
         VerificationError: EDG302 and EDG303 when the artifact does not load or run; EDG301, EDG304 and EDG305 with the
@@ -111,9 +115,10 @@ def verify(
         if fixed:  # a shape that the declared output shape dictates takes one value only
             varying = [item.name for item in inputs if item.name not in fixed]
             depends = judgement.dependent_outputs(model.graph, varying)
+        forms = _Forms(layouts or {}, quantized_io or {})
     # a process of its own: what the first runtime took of memory is not added to what the second one takes
     with _host(isolate, timeout_s) as host:
-        _compare(host, Path(artifact), spec, model, reference, layouts or {}, depends, original.steps, report)
+        _compare(host, Path(artifact), spec, model, reference, forms, depends, original.steps, report)
     report.raise_for_failure()
     return report
 
@@ -175,11 +180,13 @@ def verify_folder(
             target.session(artifact),
             imported=imported,
             data=data,
-            ranges=ranges,
+            ranges=ranges or manifest.get("quantization", {}).get("input_ranges"),
             seed=seed,
             samples=samples,
             isolate=isolate,
             layouts=layouts,
+            precision=None if options.get("precision") in (None, "float32") else options["precision"],
+            quantized_io=_quantized_io(manifest),
         )
     except EdgecError as error:
         found = error.details.get("verification")
@@ -188,6 +195,14 @@ def verify_folder(
         raise
     report.notes[:0] = notes
     return report
+
+
+def _quantized_io(manifest: Mapping[str, Any]) -> dict[str, Affine]:
+    listed = manifest.get("quantization", {}).get("quantized_io", {})
+    return {
+        name: Affine(DataType[item["dtype"].upper()], item["scale"], item["zero_point"])
+        for name, item in listed.items()
+    }
 
 
 # the reference
@@ -280,19 +295,19 @@ def _compare(
     spec: SessionSpec,
     model: Model,
     reference: Reference,
-    layouts: Mapping[str, Sequence[int]],
+    forms: _Forms,
     depends: set[str],
     steps: int,
     report: VerificationReport,
 ) -> None:
     session = host.open(spec.factory, artifact, dict(spec.options))
-    report.interface = judgement.interface_problems(model.graph, session, layouts)
+    report.interface = judgement.interface_problems(model.graph, session, forms.layouts, forms.quantized_io)
     report.levels["artifact-structure"] = FAILED if report.interface else PASSED
     if report.interface:
         return
     differences = {name: Difference() for name in model.graph.output_names}
     for feeds, expected in zip(reference.feeds, reference.outputs):
-        for name, array in _run(session, feeds, layouts).items():
+        for name, array in _run(session, feeds, forms).items():
             if name in differences:
                 differences[name].add(expected[name], array)
     session.close()
@@ -320,13 +335,26 @@ def _compare(
     report.levels["artifact-numerics"] = PASSED if report.passed else FAILED
 
 
-def _run(session: Session, feeds: Feeds, layouts: Mapping[str, Sequence[int]]) -> dict[str, Array]:
-    """Run an artifact with inputs and outputs in the model's own layout."""
-    given = {spec.name: _permuted(feeds[spec.name], layouts.get(spec.name)) for spec in session.inputs}
+@dataclass(frozen=True)
+class _Forms:
+    """How the artifact's inputs and outputs differ from the model's: permutations, and integers instead of floats."""
+
+    layouts: Mapping[str, Sequence[int]]
+    quantized_io: Mapping[str, Affine]
+
+
+def _run(session: Session, feeds: Feeds, forms: _Forms) -> dict[str, Array]:
+    """Run an artifact with inputs and outputs as the model has them."""
+    given = {}
+    for spec in session.inputs:
+        array, held = feeds[spec.name], forms.quantized_io.get(spec.name)
+        given[spec.name] = _permuted(array if held is None else held.quantized(array), forms.layouts.get(spec.name))
     results = session.run(given)
     restored = {}
     for name, array in results.items():
-        permutation = layouts.get(name)
+        held = forms.quantized_io.get(name)
+        array = array if held is None else held.real(array)
+        permutation = forms.layouts.get(name)
         inverse = None if permutation is None or array.ndim != len(permutation) else np.argsort(permutation)
         restored[name] = _permuted(array, None if inverse is None else [int(axis) for axis in inverse])
     return restored

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgec.ir.types import DataType
+from edgec.ir.types import Array, DataType
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,27 @@ class Range:
     def united(self, other: Range) -> Range:
         """The smallest range that holds both."""
         return Range(min(self.low, other.low), max(self.high, other.high))
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Integers that stand for real numbers: ``real = scale (integer - zero_point)``."""
+
+    dtype: DataType
+    scale: float
+    zero_point: int
+
+    def quantized(self, array: Array) -> Array:
+        """The nearest integers, ties to even, limited to the type's range."""
+        limits = np.iinfo(self.dtype.numpy)
+        whole = np.round(array.astype(np.float32) / np.float32(self.scale)) + self.zero_point
+        integers: Array = np.clip(whole, limits.min, limits.max).astype(self.dtype.numpy)
+        return integers
+
+    def real(self, array: Array) -> Array:
+        """The float32 numbers that integers stand for."""
+        numbers: Array = (array.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
+        return numbers
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from edgec.ir.graph import Model
+from edgec.ir.quantization import Affine, QuantizationRules
 
 
 class Verdict(enum.StrEnum):
@@ -79,11 +80,13 @@ class Lowered:
         payload: what :meth:`Target.compile` writes.
         notes: everything the user should know (layout changes, approximations asked for, ...).
         layouts: graph input or output name to the permutation applied to it, where it is not the identity.
+        quantized_io: graph input or output name to how its integers stand for the model's floats.
     """
 
     payload: Any
     notes: list[str] = field(default_factory=list)
     layouts: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    quantized_io: Mapping[str, Affine] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,10 @@ class Target(ABC):
     """The default passes, see :func:`edgec.ir.passes.base.parse_pipeline`."""
     io_layout: ClassVar[str] = "ONNX"
     """Layout of inputs and outputs where the user does not ask for one."""
+    precisions: ClassVar[tuple[str, ...]] = ("float32",)
+    """What :option:`--precision` takes for the target; the first is the default."""
+    io_dtype: ClassVar[str] = "float32"
+    """Element type of float inputs and outputs of a quantized artifact where the user does not ask for one."""
     option_names: ClassVar[tuple[str, ...]] = ()
     """Keys of :attr:`TargetOptions.extra` that the target reads; others are a usage error."""
 
@@ -194,6 +201,10 @@ class Target(ABC):
         Raises:
             EdgecError: EDG510 where the tool is missing, with its plan in ``details["plan"]``; EDG501 to EDG512.
         """
+
+    def quantization(self, precision: str) -> QuantizationRules | None:
+        """How a float graph is quantized for one of :attr:`precisions`; None for those that are not quantized."""
+        return None
 
     # Targets whose artifact a vendor's tool makes
 

@@ -9,6 +9,7 @@ import numpy as np
 from edgec.converter.verification.metrics import Difference
 from edgec.converter.verification.report import CONSTANT, FAILED, PASSED, UNVERIFIED, OutputReport
 from edgec.ir.graph import Graph, Value
+from edgec.ir.quantization import Affine
 from edgec.ir.types import Array, DataType, Shape
 from edgec.runtime.session import Session
 
@@ -80,8 +81,17 @@ def _is_empty(value: Value) -> bool:
     return value.is_static and 0 in value.dims
 
 
-def interface_problems(graph: Graph, session: Session, layouts: Mapping[str, Sequence[int]]) -> list[str]:
-    """What differs between the model's inputs and outputs and the artifact's; empty when nothing does."""
+def interface_problems(
+    graph: Graph,
+    session: Session,
+    layouts: Mapping[str, Sequence[int]],
+    quantized_io: Mapping[str, Affine] | None = None,
+) -> list[str]:
+    """What differs between the model's inputs and outputs and the artifact's; empty when nothing does.
+
+    Args:
+        quantized_io: inputs and outputs that are to be integers instead of the model's floats.
+    """
     problems: list[str] = []
     model_inputs = [(value.name, value) for value in graph.inputs]
     model_outputs = list(zip(graph.output_names, graph.outputs))
@@ -94,6 +104,8 @@ def interface_problems(graph: Graph, session: Session, layouts: Mapping[str, Seq
             if value.dtype is DataType.UNDEFINED:
                 continue
             dtype = np.dtype(object) if value.dtype is DataType.STRING else value.dtype.numpy
+            if quantized_io and name in quantized_io:
+                dtype = quantized_io[name].dtype.numpy
             if spec.dtype != dtype:
                 problems.append(f"'{name}' is {spec.dtype}, the model's is {dtype}")
             if kind == "inputs" and value.shape is not None:

@@ -48,10 +48,30 @@ class Quantize(Pass):
         """The nodes that will run on integers."""
         return _Work(self, graph).nodes
 
+    def observed(self, graph: Graph) -> tuple[list[str], dict[str, str]]:
+        """The names of the values whose ranges the pass needs, and of those that take another's range.
+
+        The second are results that go to an activation only, which their producer applies itself: they get the range of
+        the activation's result.
+        """
+        work = _Work(self, graph, known=True)
+        names: dict[str, None] = {}
+        taken: dict[str, str] = {}
+        for node in work.nodes:
+            for value in (*work.operands(node), *node.outputs):
+                if value.const is not None or not value.use_count:
+                    continue
+                if value.producer in work.fused:
+                    taken[value.name] = value.users[0].output.name
+                else:
+                    names.setdefault(value.name)
+        return list(names), taken
+
 
 class _Work:
-    def __init__(self, options: Quantize, graph: Graph):
+    def __init__(self, options: Quantize, graph: Graph, *, known: bool = False):
         self.rules, self.ranges, self.graph = options.rules, options.ranges, graph
+        self.known = known
         self.changed = False
         self.nodes = [node for node in graph.nodes if node.name not in options.keep and self._fits(node)]
         self.fused = {node for node in self.nodes if self._is_fused(node)}
@@ -61,15 +81,18 @@ class _Work:
     def _fits(self, node: Node) -> bool:
         if node.domain or node.op not in self.rules.quantizable:
             return False
-        for value in (*self._operands(node), *node.outputs[:1]):
-            if value.dtype is not DataType.FLOAT or (value.const is None and value.name not in self.ranges):
+        for value in (*self.operands(node), *node.outputs[:1]):
+            if value.dtype is not DataType.FLOAT or not self._has_range(value):
                 return False
         if node.op in ("Conv", "ConvTranspose", "Gemm"):
             bias = node.input(2)
             return node.operand(1).const is not None and (bias is None or bias.const is not None)
-        return any(value.const is None for value in self._operands(node))
+        return any(value.const is None for value in self.operands(node))
 
-    def _operands(self, node: Node) -> list[Value]:
+    def _has_range(self, value: Value) -> bool:
+        return self.known or value.const is not None or value.name in self.ranges
+
+    def operands(self, node: Node) -> list[Value]:
         if node.op == "Concat":
             return [value for value in node.inputs if value is not None]
         return [value for position in DATA.get(node.op, (0,)) if (value := node.input(position)) is not None]
@@ -97,7 +120,7 @@ class _Work:
 
         values: dict[Value, None] = {}
         for node in self.nodes:
-            data = [value for value in self._operands(node) if value.const is None]
+            data = [value for value in self.operands(node) if value.const is None]
             results = [] if node in self.fused else [value for value in node.outputs if value.use_count]
             for value in (*data, *results):
                 if not self._inside_fusion(value):

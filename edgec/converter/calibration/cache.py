@@ -1,0 +1,64 @@
+"""Statistics kept between runs, under a key made of the model's bytes and the data's."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from edgec.converter.calibration.data import CalibrationData
+from edgec.converter.calibration.statistics import BINS, DRAWN, Calibration
+from edgec.converter.manifest import sha256
+
+VERSION: Final = 1
+"""Raised when statistics are collected in another way."""
+
+
+def default_folder() -> Path:
+    """``edgec/calibration`` in the user's cache folder (``XDG_CACHE_HOME``, else ``~/.cache``)."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "edgec" / "calibration"
+
+
+def key_of(model: Path, data: CalibrationData) -> str | None:
+    """The key of a written model with its observed outputs, and data; None for data that cannot be hashed."""
+    if callable(data.source):
+        return None
+    beside = model.with_name(model.name + ".data")
+    described = {
+        "version": [VERSION, BINS, DRAWN],
+        "model": [sha256(path) for path in (model, beside) if path.exists()],
+        "data": data.origin(),
+        "ranges": sorted((name, *pair) for name, pair in data.ranges.items()) if data.is_random else [],
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def load(folder: Path, key: str) -> Calibration | None:
+    """What was stored under a key; None when nothing was, or it cannot be read."""
+    try:
+        with np.load(folder / f"{key}.npz", allow_pickle=False) as arrays:
+            return Calibration.from_arrays(dict(arrays))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def store(folder: Path, key: str, found: Calibration) -> None:
+    """Keep statistics; a folder that cannot be written to is no error, the next run only calibrates anew."""
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                np.savez_compressed(stream, **found.to_arrays())  # type: ignore[arg-type]
+            os.replace(name, folder / f"{key}.npz")
+        except BaseException:
+            os.unlink(name)
+            raise

@@ -1,0 +1,145 @@
+"""Run a canonical float model on the calibration data and collect statistics of the values that matter."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgec.converter.calibration import cache
+from edgec.converter.calibration.data import CalibrationData
+from edgec.converter.calibration.statistics import Calibration, Statistics
+from edgec.errors import EdgecError, UsageError
+from edgec.ir.copy_model import copy_model
+from edgec.ir.graph import Model
+from edgec.ir.writer import write_model
+
+THREADS = 2
+"""Threads inside an operator: calibration shares the machine."""
+
+
+def calibrate(
+    model: Model,
+    names: Sequence[str],
+    data: CalibrationData,
+    *,
+    progress: Callable[[str], object] = lambda step: None,
+    cache_folder: Path | None = None,
+) -> Calibration:
+    """Statistics of the named values over all samples.
+
+    One sample is in memory at a time, with all named values of it; of earlier ones only histograms are kept.
+
+    Args:
+        model: a model of ONNX operators that ONNX Runtime runs; it is not changed.
+        names: names of values of the main graph, float32.
+        cache_folder: where statistics are kept between runs, keyed by the model's and the data's bytes; None for
+            nowhere.  Callables are never cached.
+
+    Raises:
+        UsageError: EDG005, EDG006 for data that does not fit; EDG031 where it holds NaN or infinity, or makes the model
+            compute them; EDG032 where it holds no sample.
+        EdgecError: EDG033 when ONNX Runtime cannot run the model.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgec-calibration-") as folder:
+        path = Path(folder) / "model.onnx"
+        write_model(_observed(model, names), path)
+        key = None if cache_folder is None else cache.key_of(path, data)
+        if cache_folder is not None and key is not None:
+            known = cache.load(cache_folder, key)
+            if known is not None:
+                return _noted(known, model, data)
+        found = _run(path, model, names, data, progress)
+    if cache_folder is not None and key is not None:
+        cache.store(cache_folder, key, found)
+    return _noted(found, model, data)
+
+
+def _observed(model: Model, names: Sequence[str]) -> Model:
+    """A copy that hands out the named values, and nothing else, under their names."""
+    wanted = set(names)
+    copy = copy_model(model)
+    graph = copy.graph
+    given = list(zip(graph.output_names, graph.outputs))
+    held = {value.name: value for node in graph.nodes for value in node.outputs if value.name in wanted}
+    handed = {id(value) for _, value in given}
+    for name, value in held.items():
+        if id(value) not in handed:
+            graph.add_output(name, value)
+    return copy
+
+
+def _run(
+    path: Path, model: Model, names: Sequence[str], data: CalibrationData, progress: Callable[[str], object]
+) -> Calibration:
+    from edgec.runtime.onnxruntime import open_session
+
+    wanted = set(names)
+    values = {name: Statistics() for name in names}
+    interface = dict(zip(model.graph.output_names, (value.name for value in model.graph.outputs)))
+    inputs = [value.name for value in model.graph.inputs]
+    try:
+        session = open_session(path, threads=THREADS)
+    except EdgecError as error:
+        raise _not_run(error) from error
+    count = 0
+    for feeds in data.samples(model):
+        progress(f"calibrating, sample {count + 1}")
+        for name in inputs:
+            _require_finite(name, feeds[name], count)
+            if name in wanted:
+                values[name].add(feeds[name])
+        try:
+            results = session.run(feeds)
+        except EdgecError as error:
+            raise _not_run(error) from error
+        for name, array in results.items():
+            inner = interface.get(name, name)
+            if inner in wanted and not values[inner].add(array):
+                raise UsageError(
+                    "EDG031",
+                    f"the model computes NaN or infinity for sample {count} of the calibration data",
+                    where=f"value '{inner}'",
+                    help="leave the sample out, or check its preprocessing",
+                )
+        count += 1
+    session.close()
+    if not count:
+        raise UsageError("EDG032", "the calibration data holds no samples", help="16 to 100 typical inputs are enough")
+    return Calibration(count, values)
+
+
+def _require_finite(name: str, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]], sample: int) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise UsageError(
+            "EDG031",
+            f"the calibration data holds NaN or infinity for the input '{name}'",
+            where=f"sample {sample}",
+            help="leave the sample out, or check its preprocessing",
+        )
+
+
+def _not_run(error: EdgecError) -> EdgecError:
+    return EdgecError(
+        "EDG033", "ONNX Runtime cannot run the model on the calibration data", why=error.why or error.message
+    )
+
+
+def _noted(found: Calibration, model: Model, data: CalibrationData) -> Calibration:
+    found.origin = data.origin()
+    found.notes = []
+    if data.is_random:
+        found.notes.append(
+            "calibrated with random numbers: good for trying whether the model can be quantized, not for use"
+        )
+    elif found.samples == 1:
+        found.notes.append("calibrated with one sample: the ranges of other inputs may be larger; give 16 to 100")
+    for value in model.graph.inputs:
+        statistics = found.values.get(value.name)
+        if statistics is not None and statistics.constant:
+            found.notes.append(
+                f"the calibration data for '{value.name}' is the same number everywhere ({statistics.low:g})"
+            )
+    return found

@@ -1,0 +1,50 @@
+"""What the caller says of precision, checked against the target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgec.converter.calibration import cache as caches
+from edgec.converter.calibration.data import CalibrationData, Samples
+from edgec.converter.calibration.quantizing import IO_DTYPES, PrecisionOptions
+from edgec.errors import UsageError
+from edgec.targets.base import Target
+
+METHOD_NAMES = ("minmax", "percentile", "entropy", "mse")
+
+
+def precision_options(
+    target: Target,
+    precision: str | None,
+    calibration: str | Path | Samples | None,
+    method: str,
+    io_dtype: str | None,
+    cache: str | Path | None,
+    seed: int,
+    ranges: Mapping[str, tuple[float, float]],
+) -> PrecisionOptions:
+    """The options of :func:`edgec.converter.convert.convert` as one value, with the target's defaults.
+
+    Raises:
+        UsageError: EDG001 for a precision, method or element type that the target does not have.
+    """
+    implied = "int8" if calibration is not None and "int8" in target.precisions else target.precisions[0]
+    chosen = precision or implied
+    if chosen not in target.precisions:
+        known = ", ".join(target.precisions)
+        raise UsageError("EDG001", f"{target.name} has no precision '{chosen}'", why=f"it has: {known}")
+    if method not in METHOD_NAMES:
+        raise UsageError("EDG001", f"unknown method '{method}'", why=f"known: {', '.join(METHOD_NAMES)}")
+    quantized = target.quantization(chosen) is not None
+    if calibration is not None and not quantized:
+        raise UsageError(
+            "EDG001", f"precision {chosen} takes no calibration data", help="add --precision int8, or leave it out"
+        )
+    held = io_dtype or (target.io_dtype if quantized else "float32")
+    if held not in IO_DTYPES or (held != "float32" and not quantized):
+        why = f"precision {chosen} has float32 inputs and outputs" if not quantized else f"known: {IO_DTYPES}"
+        raise UsageError("EDG001", f"inputs and outputs cannot be {held}", why=why)
+    data = None if calibration is None else CalibrationData(calibration, seed, dict(ranges))
+    folder = Path(cache) if cache is not None else caches.default_folder()
+    return PrecisionOptions(chosen, data, method, held, folder)

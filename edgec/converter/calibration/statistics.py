@@ -1,0 +1,141 @@
+"""What is remembered of the numbers that a value took: their extent, and a histogram of bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from edgec.ir.types import Array
+
+BINS: Final = 2048
+"""Bins of a histogram."""
+DRAWN: Final = 16384
+"""Elements of one array that are counted in the histogram; the extent takes all of them into account."""
+
+
+@dataclass
+class Statistics:
+    """The extent and the distribution of one value over any number of arrays.
+
+    The bins lie on a grid through zero: bin ``i`` counts numbers in ``[(first + i) width, (first + i + 1) width)``.
+    The width is a power of two times the first extent and doubles, merging neighbours, when a number falls outside; so
+    no array has to be kept, and neither the number of samples nor their order matters to the memory used.
+
+    Attributes:
+        low, high: smallest and largest number of all.
+        constant: whether every element of every array was the same number.
+    """
+
+    low: float = np.inf
+    high: float = -np.inf
+    width: float = 0.0
+    first: int = 0
+    counts: Array = field(default_factory=lambda: np.zeros(BINS, np.int64))
+
+    @property
+    def constant(self) -> bool:
+        """Whether no two elements differed."""
+        return self.low == self.high
+
+    def add(self, array: Array) -> bool:
+        """Take an array of floats into account.
+
+        Returns:
+            Whether all of it was finite; otherwise nothing was counted.
+        """
+        flat = array.reshape(-1)
+        if not flat.size:
+            return True
+        low, high = float(flat.min()), float(flat.max())
+        if not (np.isfinite(low) and np.isfinite(high)):
+            return False
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        step = -(-flat.size // DRAWN)
+        drawn = flat[:: step | 1] if step > 1 else flat  # an odd stride does not walk along one column of an image
+        self._count(drawn.astype(np.float64))
+        return True
+
+    def _count(self, numbers: Array) -> None:
+        extent = max(self.high - self.low, abs(self.high), abs(self.low))
+        if not extent:
+            extent = 1.0
+        if not self.width:
+            self.width = float(2.0 ** np.ceil(np.log2(extent * 1.25 / (BINS - 2))))
+            self.first = int(np.floor(self.low / self.width))
+        self._make_room()
+        places = np.floor(numbers / self.width).astype(np.int64) - self.first
+        self.counts += np.bincount(places, minlength=BINS)
+
+    def _make_room(self) -> None:
+        """Double the width until low and high fall into the bins, moving the first bin where that is enough."""
+        while True:
+            first, last = int(np.floor(self.low / self.width)), int(np.floor(self.high / self.width))
+            if last - first < BINS:
+                break
+            start = self.first // 2
+            merged = np.zeros(BINS, np.int64)
+            np.add.at(merged, (np.arange(BINS) + self.first) // 2 - start, self.counts)
+            self.counts, self.first = merged, start
+            self.width *= 2
+        if first < self.first or last >= self.first + BINS:
+            used = np.flatnonzero(self.counts)
+            moved = np.zeros(BINS, np.int64)
+            start = min(first, self.first + int(used[0])) if used.size else first
+            if used.size:
+                moved[used + self.first - start] = self.counts[used]
+            self.counts, self.first = moved, start
+
+    @property
+    def centres(self) -> Array:
+        """The middle of every bin, float64, within the extent."""
+        middles = (np.arange(BINS) + self.first + 0.5) * self.width
+        inside: Array = np.clip(middles, self.low, self.high)
+        return inside
+
+
+@dataclass
+class Calibration:
+    """The statistics of the values of a model, by the names of the values.
+
+    Attributes:
+        samples: how many samples were run.
+        values: name of the value to its statistics.
+        origin: what the samples are: file names and hashes for the manifest, or ``random``.
+        notes: what the user should know.
+    """
+
+    samples: int
+    values: dict[str, Statistics]
+    origin: Any = None
+    notes: list[str] = field(default_factory=list)
+
+    def to_arrays(self) -> dict[str, Array]:
+        """Plain arrays, from which :meth:`from_arrays` makes the same statistics."""
+        items = list(self.values.values())
+        return {
+            "samples": np.array(self.samples),
+            "names": np.array(list(self.values), dtype=np.str_),
+            "extents": np.array([[item.low, item.high, item.width] for item in items], np.float64).reshape(-1, 3),
+            "firsts": np.array([item.first for item in items], np.int64),
+            "counts": np.array([item.counts for item in items], np.int64).reshape(-1, BINS),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> Calibration:
+        """The statistics that :meth:`to_arrays` wrote.
+
+        Raises:
+            KeyError, ValueError: the arrays are not what it writes.
+        """
+        names, extents = arrays["names"], arrays["extents"]
+        firsts, counts = arrays["firsts"], arrays["counts"]
+        if counts.shape != (len(names), BINS) or extents.shape != (len(names), 3) or firsts.shape != (len(names),):
+            raise ValueError("the arrays do not belong together")
+        values = {
+            str(name): Statistics(float(low), float(high), float(width), int(first), count)
+            for name, (low, high, width), first, count in zip(names, extents, firsts, counts)
+        }
+        return cls(int(arrays["samples"]), values)

@@ -1,0 +1,254 @@
+"""int8 conversions: right, honest about what stays in float, and clear about bad calibration data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from edgec.converter.calibration.data import CalibrationData
+from edgec.converter.calibration.quantizing import PrecisionOptions
+from edgec.converter.check import check
+from edgec.converter.convert import ConversionResult, convert
+from edgec.converter.prepare import prepare
+from edgec.converter.verify import verify_folder
+from edgec.errors import EdgecError
+from edgec.ir.types import Array
+from edgec.targets import registry
+from edgec.targets.tflite.session import open_session
+from tests.schemas import validate
+
+DIGITS = Path(__file__).resolve().parents[3] / "examples" / "digits"
+
+SMALL = """<ir_version: 10, opset_import: ["" : 22]>
+g (float[1,2,6,6] x) => (float[1,3,6,6] y)
+  <float[3,2,1,1] w = {0.5, -0.25, 0.125, 1.0, -1.0, 0.75}, float[3] b = {0.1, -0.2, 0.3}> {
+  c = Conv (x, w, b)
+  y = Relu (c)
+}"""
+
+MIXED = """<ir_version: 10, opset_import: ["" : 22]>
+g (float[1,2,6,6] x) => (float[1,2,36] y)
+  <float[1,2,1,1] w = {0.5, -0.25}, float[1,2,1,1] v = {0.5, 0.75}, float h = {300.0}, int64[3] s = {1, 1, 36}> {
+  a = Conv (x, w)
+  b = Conv (x, v)
+  boxes = Mul (a, h)
+  scores = Sigmoid (b)
+  p = Reshape (boxes, s)
+  q = Reshape (scores, s)
+  y = Concat <axis = 1> (p, q)
+}"""
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def written(folder: Path, text: str) -> Path:
+    """A model file."""
+    path = folder / "source.onnx"
+    onnx.save(onnx.parser.parse_model(text), path)
+    return path
+
+
+def samples(count: int = 8, seed: int = 0) -> Array:
+    """Inputs for the models above."""
+    return np.random.default_rng(seed).standard_normal((count, 1, 2, 6, 6)).astype(np.float32)
+
+
+def saved(folder: Path, array: Array) -> Path:
+    """A file of calibration data."""
+    path = folder / "calibration.npz"
+    np.savez(path, x=array)
+    return path
+
+
+def int8(folder: Path, model: Path, calibration: Any, **options: Any) -> ConversionResult:
+    """Convert in this process."""
+    return convert(
+        model,
+        target="tflite",
+        output=folder / "out",
+        precision="int8",
+        calibration=calibration,
+        isolate=False,
+        **options,
+    )
+
+
+def test_a_network_is_verified_at_int8_and_the_manifest_says_how(tmp_path: Path) -> None:
+    calibration = saved(tmp_path, samples())
+    result = int8(tmp_path, written(tmp_path, SMALL), calibration, method="mse")
+    manifest = json.loads(result.manifest.read_text())
+    validate(manifest)
+    assert manifest["options"]["precision"] == "int8"
+    assert manifest["verification"]["precision"] == "int8"
+    assert manifest["verification"]["samples"] == 4 and manifest["verification"]["seed"] is None
+    assert manifest["verification"]["outputs"][0]["sqnr_db"] > 30
+    entry = manifest["quantization"]
+    assert entry["method"] == "mse" and entry["samples"] == 8 and entry["float_nodes"] == []
+    assert entry["calibration"]["files"][0]["name"] == "calibration.npz"
+    assert manifest["artifact"]["operators"]["CONV_2D"] == 1
+
+
+def test_two_conversions_are_byte_identical_with_and_without_the_cache(tmp_path: Path) -> None:
+    model, calibration = written(tmp_path, SMALL), saved(tmp_path, samples())
+    first = int8(tmp_path, model, calibration).artifact.read_bytes()
+    assert list((tmp_path / "cache" / "edgec" / "calibration").glob("*.npz"))
+    assert int8(tmp_path, model, calibration).artifact.read_bytes() == first
+    assert int8(tmp_path, model, calibration, cache=tmp_path / "other").artifact.read_bytes() == first
+
+
+def test_integer_inputs_and_outputs_are_declared_and_verified(tmp_path: Path) -> None:
+    model = written(tmp_path, SMALL)
+    result = int8(tmp_path, model, saved(tmp_path, samples()), io_dtype="int8")
+    manifest = json.loads(result.manifest.read_text())
+    validate(manifest)
+    held = manifest["quantization"]["quantized_io"]
+    assert set(held) == {"x", "y"} and {item["dtype"] for item in held.values()} == {"int8"}
+    assert {item["dtype"] for item in manifest["artifact"]["inputs"]} == {"int8"}
+    assert "DEQUANTIZE" not in manifest["artifact"]["operators"]
+    assert verify_folder(tmp_path / "out", against=model, isolate=False).passed
+
+
+def test_digits_keep_their_classes(tmp_path: Path) -> None:
+    result = int8(tmp_path, DIGITS / "digits.onnx", DIGITS / "samples.npz", data=DIGITS / "samples.npz")
+    assert result.report is not None
+    assert (result.report.outputs[0].difference.argmax_agreement or 0) >= 0.99
+
+
+def test_small_numbers_beside_large_ones_survive_because_the_join_stays_float(tmp_path: Path) -> None:
+    result = int8(tmp_path, written(tmp_path, MIXED), saved(tmp_path, samples()))
+    assert any("joins numbers" in note for note in result.notes)
+    manifest = json.loads(result.manifest.read_text())
+    assert manifest["quantization"]["float_nodes"]
+    session = open_session(result.artifact)
+    array = samples(3, seed=5)
+    reference = onnxruntime.InferenceSession(tmp_path / "source.onnx")
+    for item in array:
+        wanted = reference.run(None, {"x": item})[0][:, 1]
+        found = session.run({"x": item})["y"][:, 1]
+        assert np.linalg.norm(found - wanted) <= 0.05 * np.linalg.norm(wanted)
+
+
+def test_a_callable_gives_samples(tmp_path: Path) -> None:
+    def source() -> Iterator[dict[str, Array]]:
+        for item in samples(4):
+            yield {"x": item}
+
+    result = int8(tmp_path, written(tmp_path, SMALL), source)
+    manifest = json.loads(result.manifest.read_text())
+    validate(manifest)
+    assert manifest["quantization"]["calibration"] == {"kind": "callable"}
+    assert manifest["quantization"]["samples"] == 4
+
+
+def test_random_calibration_is_stamped(tmp_path: Path) -> None:
+    result = int8(tmp_path, written(tmp_path, SMALL), "random")
+    manifest = json.loads(result.manifest.read_text())
+    validate(manifest)
+    assert manifest["quantization"]["calibration"]["kind"] == "random"
+    assert any("random" in note for note in result.notes)
+
+
+def test_calibration_data_alone_asks_for_int8(tmp_path: Path) -> None:
+    model, calibration = written(tmp_path, SMALL), saved(tmp_path, samples())
+    result = convert(model, target="tflite", output=tmp_path / "out", calibration=calibration, isolate=False)
+    assert result.document["options"]["precision"] == "int8"
+
+
+def test_check_asks_about_int8_without_data(tmp_path: Path) -> None:
+    report = check(written(tmp_path, SMALL), target="tflite", precision="int8")
+    assert report.verdict == "ok" and any("no calibration data" in note for note in report.notes)
+
+
+# bad data
+
+
+def refused(folder: Path, calibration: Any, text: str = SMALL, **options: Any) -> EdgecError:
+    """The error of a conversion that must not leave anything."""
+    with pytest.raises(EdgecError) as caught:
+        int8(folder, written(folder, text), calibration, **options)
+    assert not (folder / "out").exists()
+    return caught.value
+
+
+def test_int8_without_data_says_how_to_give_it(tmp_path: Path) -> None:
+    error = refused(tmp_path, None)
+    assert error.code == "EDG030" and "--calibration" in (error.help or "")
+
+
+def test_data_of_the_wrong_shape(tmp_path: Path) -> None:
+    error = refused(tmp_path, saved(tmp_path, np.zeros((4, 1, 2, 5, 6), np.float32)))
+    assert error.code == "EDG005" and "--calibration" in (error.where or "")
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_data_that_is_not_finite(tmp_path: Path, number: float) -> None:
+    array = samples()
+    array[3, 0, 1, 2, 2] = number
+    error = refused(tmp_path, saved(tmp_path, array))
+    assert error.code == "EDG031" and error.where == "sample 3"
+
+
+def test_data_that_makes_the_model_compute_nan(tmp_path: Path) -> None:
+    text = SMALL.replace("c = Conv (x, w, b)", "l = Sqrt (x)\n c = Conv (l, w, b)")
+    error = refused(tmp_path, saved(tmp_path, -np.abs(samples()) - 1), text)
+    assert error.code == "EDG031" and "value" in (error.where or "")
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert refused(tmp_path, tmp_path / "empty").code == "EDG006"
+
+
+def test_a_callable_without_samples(tmp_path: Path) -> None:
+    assert refused(tmp_path, lambda: []).code == "EDG032"
+
+
+def test_one_sample_is_a_warning(tmp_path: Path) -> None:
+    result = int8(tmp_path, written(tmp_path, SMALL), saved(tmp_path, samples(1)), data=saved(tmp_path, samples(3)))
+    assert result.report is not None and result.report.passed
+
+
+def test_one_sample_of_calibration_is_noted(tmp_path: Path) -> None:
+    one = tmp_path / "one.npz"
+    np.savez(one, x=samples(1))
+    result = int8(tmp_path, written(tmp_path, SMALL), one, data=saved(tmp_path, samples(1)))
+    assert any("one sample" in note for note in result.notes)
+
+
+def test_a_constant_input_is_noted(tmp_path: Path) -> None:
+    data = CalibrationData(saved(tmp_path, np.full((4, 1, 2, 6, 6), 0.5, np.float32)))
+    found = prepare(written(tmp_path, SMALL), registry.load("tflite"), precision=PrecisionOptions("int8", data))
+    assert any("same number everywhere" in note for note in found.notes)
+
+
+def test_a_model_of_integers_has_nothing_to_quantize(tmp_path: Path) -> None:
+    text = '<ir_version: 10, opset_import: ["" : 22]> g (int32[4] x) => (int32[4] y) { y = Add (x, x) }'
+    error = refused(tmp_path, "random", text)
+    assert error.code == "EDG034" and error.exit_code == 4 and "int32" in (error.why or "")
+
+
+def test_a_cancelled_calibration_leaves_nothing(tmp_path: Path) -> None:
+    def stop(step: str) -> None:
+        if step == "calibrating, sample 2":
+            raise KeyboardInterrupt
+
+    calibration, model = saved(tmp_path, samples()), written(tmp_path, SMALL)
+    with pytest.raises(KeyboardInterrupt):
+        int8(tmp_path, model, calibration, progress=stop)
+    assert not (tmp_path / "out").exists() and not list((tmp_path / "cache").rglob("*.npz"))
+
+
+def test_a_target_without_the_precision_says_what_it_has(tmp_path: Path) -> None:
+    with pytest.raises(EdgecError) as caught:
+        convert(written(tmp_path, SMALL), target="onnxruntime", output=tmp_path / "out", precision="int8")
+    assert caught.value.code == "EDG001" and "float32" in (caught.value.why or "")
