@@ -43,17 +43,25 @@ class _Graph:
             getattr(self, f"_{op}")(*picked)
 
     def _conv(self, x: str, dims: list[int]) -> None:
-        b, depth = self.b, self.draw(st.sampled_from([2, 3, 4]))
+        if not 3 <= len(dims) <= 5:
+            return
+        b, depth, spatial = self.b, self.draw(st.sampled_from([2, 3, 4])), len(dims) - 2
         group = dims[1] if self.draw(st.booleans()) else 1
         out = depth if group == 1 else dims[1]
-        w = b.weights(out, dims[1] // group, 3, 3)
-        y = b.add("Conv", x, w, b.weights(out), pads=[1, 1, 1, 1], group=group)
+        w = b.weights(out, dims[1] // group, *[3] * spatial)
+        y = b.add("Conv", x, w, b.weights(out), pads=[1] * 2 * spatial, group=group)
         self.naive += 2
         self.keep(y, [dims[0], out, *dims[2:]])
 
     def _activation(self, x: str, dims: list[int]) -> None:
-        op = self.draw(st.sampled_from(["Relu", "Sigmoid", "LeakyRelu", "Tanh"]))
-        self.keep(self.b.add(op, x), dims)
+        op = self.draw(st.sampled_from(["Relu", "Sigmoid", "LeakyRelu", "Tanh", "HardSwish", "Clip", "Clip", "PRelu"]))
+        operands = [x]
+        if op == "Clip":
+            bounds = self.draw(st.sampled_from([(0, 6), (-1, 1), (0, 1), (-0.5, 2)]))
+            operands += [self.b.constant(bound, np.float32) for bound in bounds]
+        if op == "PRelu":
+            operands.append(self.b.weights(*dims[1:2], *[1] * (len(dims) - 2)))
+        self.keep(self.b.add(op, *operands), dims)
 
     def _binary(self, x: str, dims: list[int]) -> None:
         b = self.b
@@ -133,6 +141,10 @@ class _Graph:
         if len(dims) < 2:
             return
         b = self.b
+        if len(dims) == 2 and self.draw(st.booleans()):
+            weights, bias = b.weights(3, dims[1]), b.weights(3)
+            self.keep(b.add("Gemm", x, weights, bias, transB=1), [dims[0], 3])
+            return
         other = b.weights(dims[-1], self.draw(st.integers(1, 4)))
         partners = [name for name, shape in self.values if shape == dims]
         if self.draw(st.booleans()):
@@ -187,6 +199,62 @@ class _Graph:
         order = self.b.random.permutation(dims[axis])
         self.keep(self.b.add("Gather", x, self.b.constant(order, np.int64), axis=axis), dims)
 
+    def _depth(self, x: str, dims: list[int]) -> None:
+        if dims[1] % 4 == 0:
+            mode = self.draw(st.sampled_from(["DCR", "CRD"]))
+            y = self.b.add("DepthToSpace", x, blocksize=2, mode=mode)
+            self.keep(y, [dims[0], dims[1] // 4, dims[2] * 2, dims[3] * 2])
+        elif dims[2] % 2 == 0 and dims[3] % 2 == 0:
+            self.keep(self.b.add("SpaceToDepth", x, blocksize=2), [dims[0], dims[1] * 4, dims[2] // 2, dims[3] // 2])
+        else:
+            return
+        self.naive += 2
+
+    def _expand(self, x: str, dims: list[int]) -> None:
+        shape = [2 if dim == 1 and self.draw(st.booleans()) else dim for dim in dims]
+        if len(shape) < 5 and self.draw(st.booleans()):
+            shape.insert(0, 2)
+        if math.prod(shape) <= LIMIT:
+            self.keep(self.b.add("Expand", x, self.b.constant(shape, np.int64)), shape)
+
+    def _tile(self, x: str, dims: list[int]) -> None:
+        repeats = [self.draw(st.sampled_from([1, 1, 2])) for _ in dims]
+        result = [dim * count for dim, count in zip(dims, repeats)]
+        if math.prod(result) <= LIMIT:
+            self.keep(self.b.add("Tile", x, self.b.constant(repeats, np.int64)), result)
+
+    def _unsqueeze(self, x: str, dims: list[int]) -> None:
+        ones = [axis for axis, dim in enumerate(dims) if dim == 1]
+        if ones and len(dims) > 1 and self.draw(st.booleans()):
+            axis = self.draw(st.sampled_from(ones))
+            self.keep(self.b.add("Squeeze", x, self.b.constant([axis], np.int64)), [*dims[:axis], *dims[axis + 1 :]])
+        elif len(dims) < 5:
+            axis = self.draw(st.integers(0, len(dims)))
+            self.keep(self.b.add("Unsqueeze", x, self.b.constant([axis], np.int64)), [*dims[:axis], 1, *dims[axis:]])
+
+    def _flatten(self, x: str, dims: list[int]) -> None:
+        axis = self.draw(st.integers(1, len(dims)))
+        self.keep(self.b.add("Flatten", x, axis=axis), [math.prod(dims[:axis]), math.prod(dims[axis:])])
+
+    def _extremum(self, x: str, dims: list[int]) -> None:
+        axis, keep = self.draw(st.integers(0, len(dims) - 1)), self.draw(st.integers(0, 1))
+        result = [1 if number == axis else dim for number, dim in enumerate(dims) if keep or number != axis]
+        y = self.b.add("ArgMax", x, axis=axis, keepdims=keep)
+        self.keep(self.b.add("Cast", y, to=onnx.TensorProto.FLOAT), result)
+
+    def _where(self, x: str, dims: list[int]) -> None:
+        condition = self.b.add("Greater", x, self.b.weights(*dims[self.draw(st.integers(0, len(dims) - 1)) :]))
+        self.keep(self.b.add("Where", condition, x, self.b.weights(1)), dims)
+
+    def _turned(self, x: str, dims: list[int]) -> None:
+        b, group = self.b, dims[1] if self.draw(st.booleans()) else 1
+        if math.prod(dims) * 4 <= LIMIT:
+            y = b.add(
+                "ConvTranspose", x, b.weights(dims[1], 3 // (1 if group == 1 else 3), 2, 2), strides=[2, 2], group=group
+            )
+            self.naive += 2
+            self.keep(y, [dims[0], 3 if group == 1 else dims[1], dims[2] * 2, dims[3] * 2])
+
     def _layernorm(self, x: str, dims: list[int]) -> None:
         self.naive += 2
         scale, bias = self.b.weights(dims[-1]), self.b.weights(dims[-1])
@@ -194,9 +262,10 @@ class _Graph:
 
 
 STEPS: dict[str, int | None] = {
-    **dict.fromkeys(["conv", "resize", "pool", "window", "normalize"], 4),
+    **dict.fromkeys(["depth", "turned", "resize", "pool", "window", "normalize"], 4),
     **dict.fromkeys(["activation", "binary", "concat", "split", "slice", "transpose", "reshape", "reduce"]),
     **dict.fromkeys(["softmax", "matmul", "pad", "gather", "layernorm"]),
+    **dict.fromkeys(["conv", "expand", "tile", "unsqueeze", "flatten", "extremum", "where"]),
 }
 
 

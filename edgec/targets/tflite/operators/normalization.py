@@ -112,3 +112,13 @@ def lp_normalization(call: Call) -> T:
         norm = b.unary("SQRT", b.reduce("SUM", b.mul(x, x), axes, True))
     zero = b.compare("EQUAL", norm, b.scalar(0.0, x))
     return b.div(x, b.select(zero, b.constant(1.0, x.dtype), norm))
+
+
+@lowers("MeanVarianceNormalization", layout=ALONG)
+def mean_variance_normalization(call: Call) -> T:
+    """(x - mean) / (deviation + 1e-9) over axes; the variance is taken of x - mean, so that it is never negative."""
+    b, x = call.b, call.x(0)
+    axes = [call.axis(axis) for axis in call.node.attr_ints("axes", [0, 2, 3])]
+    centred = b.sub(x, b.reduce("MEAN", x, axes, True))
+    deviation = b.unary("SQRT", b.reduce("MEAN", b.mul(centred, centred), axes, True))
+    return b.div(centred, b.add(deviation, b.scalar(1e-9, x)))
