@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -13,6 +14,8 @@ import yaml
 from .conftest import ROOT, Shell
 
 READMES = sorted((ROOT / "examples").glob("*/README.md"))
+NEEDS = {"keras": ("tensorflow", "tf2onnx", "keras", "h5py", "sklearn")}
+"""Packages that an example needs besides edgec's own; without them its README is not run."""
 
 
 def shell_blocks(document: Path) -> list[str]:
@@ -20,7 +23,16 @@ def shell_blocks(document: Path) -> list[str]:
     return re.findall(r"^```sh\n(.*?)^```$", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("document", READMES, ids=lambda path: path.parent.name)
+def marks(document: Path) -> list[pytest.MarkDecorator]:
+    packages = NEEDS.get(document.parent.name, ())
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    reason = f"the example needs {', '.join(missing)}, not installed here"
+    return [pytest.mark.skipif(bool(missing), reason=reason), *([pytest.mark.tensorflow] if packages else [])]
+
+
+@pytest.mark.parametrize(
+    "document", [pytest.param(path, marks=marks(path)) for path in READMES], ids=[path.parent.name for path in READMES]
+)
 def test_the_commands_of_a_readme_work_in_the_order_given(document: Path, shell: Shell) -> None:
     blocks = shell_blocks(document)
     assert blocks, "a README without commands shows nothing"
