@@ -116,8 +116,6 @@ def verify(
             varying = [item.name for item in inputs if item.name not in fixed]
             depends = judgement.dependent_outputs(model.graph, varying)
         forms = _Forms(layouts or {}, quantized_io or {})
-    # a process of its own: what the first runtime took of memory is not added to what the second one takes
-    with _host(isolate, timeout_s) as host:
         _compare(host, Path(artifact), spec, model, reference, forms, depends, original.steps, report)
     report.raise_for_failure()
     return report
@@ -213,10 +211,10 @@ def _host(isolate: bool, timeout_s: float) -> Iterator[Host]:
     if not isolate:
         yield InProcess()
         return
-    from edgec.runtime.isolation import Worker
+    from edgec.runtime.isolation import Workers
 
-    with Worker(timeout_s=timeout_s, memory_limit=_physical_memory()) as worker:
-        yield worker
+    with Workers(timeout_s=timeout_s, memory_limit=_physical_memory()) as workers:
+        yield workers
 
 
 def _physical_memory() -> int | None:

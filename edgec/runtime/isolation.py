@@ -263,6 +263,31 @@ def open_isolated(
     return session
 
 
+class Workers:
+    """Opens every session in a process of its own, so that the memory that one runtime took does not add to another's.
+
+    A context manager; what is still open at its end is closed.
+    """
+
+    def __init__(self, *, timeout_s: float = DEFAULT_TIMEOUT_S, memory_limit: int | None = None):
+        self._timeout_s = timeout_s
+        self._memory_limit = memory_limit
+        self._sessions: list[Session] = []
+
+    def open(self, factory: str, path: str | Path, options: Mapping[str, Any] | None = None) -> Session:
+        """See :func:`open_isolated`."""
+        session = open_isolated(factory, path, options, timeout_s=self._timeout_s, memory_limit=self._memory_limit)
+        self._sessions.append(session)
+        return session
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._sessions:
+            self._sessions.pop().close()
+
+
 def _specs(entries: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(entry["name"], dtype_of(entry["dtype"]), tuple(entry["shape"])) for entry in entries)
 
