@@ -88,7 +88,7 @@ def open_session(
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.enable_cpu_mem_arena = True
-    options.enable_mem_pattern = False  # a planned block beside the arena doubles the activations from the second run on
+    options.enable_mem_pattern = False  # a planned block would stand beside the arena from the second run on
     options.log_severity_level = 4  # errors arrive as exceptions
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
