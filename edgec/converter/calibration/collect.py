@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,40 +45,47 @@ def calibrate(
     """
     with tempfile.TemporaryDirectory(prefix="edgec-calibration-") as folder:
         path = Path(folder) / "model.onnx"
-        write_model(_observed(model, names), path)
+        observed, handed = _observed(model, names)
+        write_model(observed, path)
         key = None if cache_folder is None else cache.key_of(path, data)
         if cache_folder is not None and key is not None:
             known = cache.load(cache_folder, key)
             if known is not None:
                 return _noted(known, model, data)
-        found = _run(path, model, names, data, progress)
+        found = _run(path, model, names, handed, data, progress)
     if cache_folder is not None and key is not None:
         cache.store(cache_folder, key, found)
     return _noted(found, model, data)
 
 
-def _observed(model: Model, names: Sequence[str]) -> Model:
-    """A copy that hands out the named values, and nothing else, under their names."""
+def _observed(model: Model, names: Sequence[str]) -> tuple[Model, dict[str, str]]:
+    """A copy that hands out the named values as well, and which output holds which of them."""
     wanted = set(names)
     copy = copy_model(model)
     graph = copy.graph
-    given = list(zip(graph.output_names, graph.outputs))
-    held = {value.name: value for node in graph.nodes for value in node.outputs if value.name in wanted}
-    handed = {id(value) for _, value in given}
-    for name, value in held.items():
-        if id(value) not in handed:
-            graph.add_output(name, value)
-    return copy
+    handed = {name: value.name for name, value in zip(graph.output_names, graph.outputs)}
+    given = set(graph.outputs)
+    for node in list(graph.nodes):
+        for value in node.outputs:
+            if value.name in wanted and value not in given:
+                name = value.name if value.name not in handed else graph.unique(f"{value.name}_observed")
+                graph.add_output(name, value)
+                handed[name] = value.name
+    return copy, handed
 
 
 def _run(
-    path: Path, model: Model, names: Sequence[str], data: CalibrationData, progress: Callable[[str], object]
+    path: Path,
+    model: Model,
+    names: Sequence[str],
+    handed: Mapping[str, str],
+    data: CalibrationData,
+    progress: Callable[[str], object],
 ) -> Calibration:
     from edgec.runtime.onnxruntime import open_session
 
     wanted = set(names)
     values = {name: Statistics() for name in names}
-    interface = dict(zip(model.graph.output_names, (value.name for value in model.graph.outputs)))
     inputs = [value.name for value in model.graph.inputs]
     try:
         session = open_session(path, threads=THREADS)
@@ -96,7 +103,7 @@ def _run(
         except EdgecError as error:
             raise _not_run(error) from error
         for name, array in results.items():
-            inner = interface.get(name, name)
+            inner = handed[name]
             if inner in wanted and not values[inner].add(array):
                 raise UsageError(
                     "EDG031",

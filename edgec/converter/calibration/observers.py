@@ -76,6 +76,7 @@ def entropy(found: Statistics) -> Range:
     largest = max(-whole.low, whole.high)
     bins = np.abs(found.centres[used]) / (largest or 1.0) * 2048
     counts = np.bincount(np.minimum(bins.astype(np.int64), 2047), weights=found.counts[used], minlength=2048)
+    counts[0] = counts[1]  # zeros, half of what a ReLU gives, are exact in any range and must not decide
     levels = 128 if whole.low < 0 else LEVELS + 1
     best, least = 2048, np.inf
     for width in range(levels, 2049, 16):

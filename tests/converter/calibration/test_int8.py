@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from edgec.converter.calibration.collect import calibrate
 from edgec.converter.calibration.data import CalibrationData
 from edgec.converter.calibration.quantizing import PrecisionOptions
 from edgec.converter.check import check
@@ -252,3 +253,12 @@ def test_a_target_without_the_precision_says_what_it_has(tmp_path: Path) -> None
     with pytest.raises(EdgecError) as caught:
         convert(written(tmp_path, SMALL), target="onnxruntime", output=tmp_path / "out", precision="int8")
     assert caught.value.code == "EDG001" and "float32" in (caught.value.why or "")
+
+
+def test_a_value_called_like_an_output_is_observed_apart(tmp_path: Path) -> None:
+    text = SMALL.replace("c = Conv (x, w, b)\n  y = Relu (c)", "c = Conv (x, w, b)\n  y = Add (c, c)")
+    model = prepare(written(tmp_path, text), registry.load("tflite")).model
+    graph = model.graph
+    graph.set_output(0, graph.build(next(iter(graph.nodes)), "Abs", [graph.inputs[0]]).output)
+    found = calibrate(model, ["x", "y"], CalibrationData("random"))
+    assert found.samples == 16 and found.values["y"].high > found.values["y"].low
