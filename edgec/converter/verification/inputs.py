@@ -27,7 +27,7 @@ _OTHER = (8, 64, 2)
 ATTEMPTS = len(_BATCH)
 
 WIDER = (16.0, 255.0, 64.0, 1000.0, 255.0)
-"""What samples beyond the wanted ones are multiplied with, one after the other: pixels and spectra are not in [-1, 1]."""
+"""Factors of the samples beyond the wanted ones, one after the other: pixels and spectra are not in [-1, 1]."""
 
 
 class Generator:

@@ -271,7 +271,7 @@ class _Reader:
         narrow = kind == "INT4"
         if sparsity is not None:
             self.count(sparsity.DimMetadataLength())
-            return lambda: densify(sparsity, shape, _widened(raw) if narrow else raw.view(dtype.numpy))
+            return lambda: self.dense(index, sparsity, shape, _widened(raw) if narrow else raw.view(dtype.numpy))
         count = 1
         for extent in shape:
             count *= extent
@@ -281,6 +281,15 @@ class _Reader:
         if narrow:
             return lambda: _widened(raw)[:count].reshape(shape)
         return lambda: raw.view(dtype.numpy).reshape(shape)
+
+    def dense(self, index: int, sparsity: Any, shape: tuple[int, ...], values: Array) -> Array:
+        """A sparse constant, which is decoded when it is used."""
+        try:
+            return densify(sparsity, shape, values)
+        except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError, struct.error) as error:
+            raise ModelError(
+                "EDG109", "a sparse constant is malformed", where=f"tensor {index}", why=str(error)
+            ) from error
 
 
 def _widened(raw: Array) -> Array:
