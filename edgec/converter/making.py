@@ -104,6 +104,10 @@ def _leave(
         "lowered": manifests.file_entry(file),
         "plan": plan,
         "layouts": {name: list(permutation) for name, permutation in lowered.layouts.items()},
+        "quantized_io": {
+            name: {"dtype": item.dtype.label, "scale": item.scale, "zero_point": item.zero_point}
+            for name, item in lowered.quantized_io.items()
+        },
         "notes": list(lowered.notes),
         "versions": manifests.versions(),
         "verification": report.to_json(),

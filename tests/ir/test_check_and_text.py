@@ -96,7 +96,10 @@ def test_a_syntax_error_is_a_model_error() -> None:
 def test_the_default_pipeline_reads_back_and_names_every_pass_but_the_optional() -> None:
     passes = parse_pipeline(DEFAULT)
     assert ",".join(str(item) for item in passes) == DEFAULT
-    optional = "decompose expand-functions fuse-layernorm fuse-upsample rewrite-ml select-branches".split()
+    optional = (
+        "decompose expand-activations expand-functions fuse-layernorm fuse-upsample "
+        "rewrite-ml select-branches slice-unequal-splits split-means split-resizes"
+    ).split()
     assert {item.name for item in passes} | set(optional) >= set(REGISTRY)
 
 

@@ -5,6 +5,7 @@ from edgec.ir.passes import (  # noqa: F401
     eliminate_common_subexpressions,
     eliminate_dead_code,
     eliminate_identity,
+    expand_activations,
     expand_functions,
     fold_constants,
     fuse_batchnorm,
@@ -19,6 +20,9 @@ from edgec.ir.passes import (  # noqa: F401
     rewrite_ml,
     select_branches,
     simplify_transposes,
+    slice_unequal_splits,
+    split_means,
+    split_resizes,
 )
 
 DEFAULT = (

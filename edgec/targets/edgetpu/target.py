@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final
 
 from edgec.errors import EXIT_UNSUPPORTED, UnsupportedError, UsageError
 from edgec.ir.graph import Model
+from edgec.ir.quantization import QuantizationRules
 from edgec.targets.base import (
     Artifact,
     Finding,
@@ -71,12 +72,18 @@ class EdgeTPU(Target):
     sidecars: ClassVar[tuple[str, ...]] = (".tflite", "_edgetpu.log")
     static_shapes: ClassVar[bool] = True
     io_layout: ClassVar[str] = "NHWC"
+    precisions: ClassVar[tuple[str, ...]] = ("int8",)
+    io_dtype: ClassVar[str] = "int8"
     option_names: ClassVar[tuple[str, ...]] = (*compiler.OPTIONS, REQUIRE_DEVICE)
 
     @property
     def pipeline(self) -> str:  # type: ignore[override]
-        """That of the tflite target."""
-        return TFLITE.pipeline
+        """That of the tflite target; what the Edge TPU lacks is written as operators that it has."""
+        return f"{TFLITE.pipeline},expand-activations,slice-unequal-splits,split-means,split-resizes"
+
+    def quantization(self, precision: str) -> QuantizationRules | None:
+        """LiteRT's int8 rules."""
+        return TFLITE.quantization(precision)
 
     # from the IR
 

@@ -282,9 +282,8 @@ class Lowerer:
 
     def _io_permutation(self, value: Value) -> Permutation:
         rank = value.rank
-        if self._io_layout == "NHWC" and rank == 4 and value.dtype.is_float:
-            return channels_last(4)
-        return identity(rank)
+        image = value.dtype.is_float or value in self.integers.storage.held
+        return channels_last(4) if self._io_layout == "NHWC" and rank == 4 and image else identity(rank)
 
     def _inputs(self) -> None:
         program = self.builder.program

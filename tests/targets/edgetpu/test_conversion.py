@@ -18,7 +18,7 @@ from edgec.errors import EdgecError
 from edgec.ir.types import DataType
 from edgec.targets.base import SessionSpec
 from edgec.targets.edgetpu import TARGET
-from tests.command import DIGITS
+from tests.command import DIGIT_SAMPLES, DIGITS
 from tests.schemas import validate
 from tests.targets.edgetpu import transcripts
 from tests.targets.edgetpu.pairs import pair
@@ -178,13 +178,26 @@ def test_checking_a_quantized_onnx_model(tmp_path: Path) -> None:
     assert not report.general
 
 
-def test_a_float_model_is_refused_with_the_way_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_float_model_needs_calibration_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, document = failing("convert", DIGITS, "-t", "edgetpu", "-o", tmp_path / "out", capsys=capsys)
-    assert (code, document["error"]["code"]) == (4, "EDG410")
+    assert (code, document["error"]["code"]) == (2, "EDG030")
     assert "--calibration" in document["error"]["help"]
     assert not (tmp_path / "out").exists()
-    report = edgec.check(DIGITS, target="edgetpu")
-    assert [item.rule for item in report.general] == ["EDG410"]
+
+
+def test_a_float_model_is_quantized_and_runs_on_the_device_whole(tmp_path: Path, no_compiler: None) -> None:
+    """Its HardSwish activations, which the Edge TPU lacks, are written as sums and products."""
+    with pytest.raises(EdgecError) as caught:
+        edgec.convert(DIGITS, target="edgetpu", calibration=DIGIT_SAMPLES, output=tmp_path / "out")
+    assert caught.value.code == "EDG510"
+    report = edgec.check(tmp_path / "out/model.tflite", target="edgetpu")
+    assert report.summary["unsupported"] == report.summary["uncertain"] == 0
+    plan = json.loads((tmp_path / "out/model.plan.json").read_text(encoding="utf-8"))
+    validate(plan)
+    assert {name: item["dtype"] for name, item in plan["quantized_io"].items()} == {"x": "int8", "logits": "int8"}
+    (output,) = plan["verification"]["outputs"]
+    assert output["sqnr_db"] > 25
+    assert edgec.check(DIGITS, target="edgetpu").facts["operators_on_cpu"] == 0
 
 
 def test_a_float_tflite_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
