@@ -169,7 +169,8 @@ def precision(command: Command) -> Command:
         click.option(
             "--precision",
             metavar="NAME",
-            help="float32, or int8 where the target has it. Default: int8 with --calibration, else the target's own.",
+            help="float32, int8, int16x8, float16 or dynamic-int8, as far as the target has it. Default: int8 with "
+            "--calibration, else the target's own.",
         ),
     ):
         command = option(command)

@@ -121,8 +121,8 @@ def check(
         found = chosen.support_lowered(path)
         return CheckReport(path.name, target, found.nodes, found.general, found.notes, found.facts)
     reading = SourceOptions(signature=signature, trust=trust)
-    options = TargetOptions(io_layout=io_layout or chosen.io_layout)
     wanted = precision_options(chosen, precision, calibration, method, io_dtype, cache, 0, {})
+    options = TargetOptions(io_layout or chosen.io_layout, wanted.precision)
     try:
         prepared = prepare(
             path,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edgec.converter import manifest as manifests
 from edgec.converter.calibration.data import Samples
-from edgec.converter.calibration.options import precision_options
+from edgec.converter.calibration.options import precision_options, verified_as
 from edgec.converter.calibration.quantizing import METHOD
 from edgec.converter.importers import source_files
 from edgec.converter.making import make
@@ -107,8 +107,9 @@ def convert(
         ranges: input name to (low, high) of the random samples.
         io_layout: ``ONNX`` keeps the model's shapes, ``NHWC`` turns 4-D image inputs and outputs channels-last; by
             default what the target prefers.
-        precision: ``float32``, or ``int8`` where the target has it; by default ``int8`` with calibration data, else the
-            target's first.
+        precision: one that the target has: ``float32``, ``int8``, ``int16x8`` (int16 activations), ``float16`` or
+            ``dynamic-int8`` (weights only, float32 inputs and outputs); by default ``int8`` with calibration data, else
+            the target's first.
         calibration: typical inputs to quantize with (``.npz``, ``.npy``, a folder of them, a callable that gives an
             iterable of samples, or ``random`` to try); they are verified with as well, unless ``data`` is given.
         method: how ranges follow from the data: ``minmax``, ``percentile``, ``entropy`` or ``mse``.
@@ -133,7 +134,8 @@ def convert(
         raise UsageError("EDG001", f"unknown io_layout {io_layout!r}", why=f"known: {LAYOUTS}")
     chosen = registry.load(target)
     wanted = precision_options(chosen, precision, calibration, method, io_dtype, cache, seed, ranges or {})
-    options = TargetOptions(io_layout=io_layout or chosen.io_layout, extra=_known_options(chosen, target_options or {}))
+    extra = _known_options(chosen, target_options or {})
+    options = TargetOptions(io_layout or chosen.io_layout, wanted.precision, extra)
     if chosen.takes(path):
         from edgec.converter.direct import DirectSamples, convert_file
 
@@ -235,7 +237,8 @@ def _verify(
     """Compare a file with the original model; raises VerificationError unless they compute the same."""
     from edgec.converter.verify import verify
 
-    quantized = prepared.quantized is not None
+    quantized = prepared.quantized is not None and not prepared.quantized.arrived
+    arrived = prepared.quantized is not None and prepared.quantized.arrived
     calibration = prepared.precision.data.path if quantized and prepared.precision.data is not None else None
     return verify(
         file,
@@ -247,7 +250,7 @@ def _verify(
         samples=CALIBRATION_SAMPLES if samples.data is None and calibration is not None else None,
         isolate=samples.isolate,
         layouts=lowered.layouts,
-        precision=prepared.precision.precision if quantized else None,
+        precision=None if arrived else verified_as(prepared.precision.precision),
         quantized_io=lowered.quantized_io,
     )
 

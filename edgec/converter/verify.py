@@ -183,7 +183,7 @@ def verify_folder(
             samples=samples,
             isolate=isolate,
             layouts=layouts,
-            precision=None if options.get("precision") in (None, "float32") else options["precision"],
+            precision=manifest["verification"]["precision"],
             quantized_io=_quantized_io(manifest),
         )
     except EdgecError as error:

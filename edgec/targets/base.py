@@ -65,10 +65,12 @@ class TargetOptions:
 
     Attributes:
         io_layout: ``ONNX`` keeps the model's shapes; ``NHWC`` turns 4-D image inputs and outputs channels-last.
+        precision: one of :attr:`Target.precisions`; where it is written as QDQ, the graph that is lowered has it.
         extra: options of this target only.
     """
 
     io_layout: str = "ONNX"
+    precision: str = "float32"
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -11,7 +11,15 @@ from edgec.converter.calibration.quantizing import IO_DTYPES, PrecisionOptions
 from edgec.errors import UsageError
 from edgec.targets.base import Target
 
+_LIMITS = {"int8": "int8", "int16x8": "int8", "dynamic-int8": "int8", "float16": "float16"}
+"""By whose limits the artifacts of a precision are verified; those of others by what the model's own types imply."""
+
 METHOD_NAMES = ("minmax", "percentile", "entropy", "mse")
+
+
+def verified_as(precision: str) -> str | None:
+    """The ``precision`` of :func:`edgec.converter.verify.verify` for artifacts of a precision."""
+    return _LIMITS.get(precision)
 
 
 def precision_options(
@@ -39,7 +47,9 @@ def precision_options(
     quantized = target.quantization(chosen) is not None
     if calibration is not None and not quantized:
         raise UsageError(
-            "EDG001", f"precision {chosen} takes no calibration data", help="add --precision int8, or leave it out"
+            "EDG001",
+            f"precision {chosen} takes no calibration data",
+            help="leave --calibration out, or give another --precision",
         )
     held = io_dtype or (target.io_dtype if quantized else "float32")
     if held not in IO_DTYPES or (held != "float32" and not quantized):

@@ -52,6 +52,7 @@ class Quantized:
         notes: what the user should know.
         quantized_io: input or output name to how its integers stand for floats.
         entry: what the manifest says of the calibration.
+        arrived: whether the model came with its own scales, and was not calibrated.
     """
 
     model: Model
@@ -59,6 +60,7 @@ class Quantized:
     notes: list[str] = field(default_factory=list)
     quantized_io: dict[str, Affine] = field(default_factory=dict)
     entry: dict[str, Any] = field(default_factory=dict)
+    arrived: bool = False
 
 
 def quantize(
@@ -80,6 +82,7 @@ def quantize(
     """
     made = Quantized(copy_model(model))
     if is_quantized(model):
+        made.arrived = True
         made.notes.append("the model is quantized already: its own scales are taken" + _unused(options))
     else:
         _calibrated(made, rules, options, structure_only, progress)

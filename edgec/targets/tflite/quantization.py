@@ -7,21 +7,29 @@ from __future__ import annotations
 
 from edgec.ir.quantization import Fixed, QuantizationRules
 from edgec.ir.types import DataType
-from edgec.targets.tflite.integer.operators import CONSTRAINTS, FIXED
+from edgec.targets.tflite.integer.operators import CONSTRAINTS, FIXED, FIXED16
 from edgec.targets.tflite.integer.storage import SAME
 
 PER_CHANNEL = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
+NO_INT16 = frozenset("HardSwish Elu Gelu LogSoftmax PRelu Sqrt ReduceSum MatMul DepthToSpace SpaceToDepth".split())
+"""Operators with kernels for int8, but none for int16 activations.  Source: LiteRT kernels, ``Prepare`` of each."""
+
 
 def rules(precision: str) -> QuantizationRules | None:
-    """int8: asymmetric activations, symmetric weights with one scale per result channel; None for other precisions."""
-    if precision != "int8":
+    """The rules of a precision; None for those that are no matter of QDQ.
+
+    int8: asymmetric activations; int16x8: symmetric int16 activations.  Weights are int8 and symmetric in both, with
+    one scale per result channel.
+    """
+    if precision not in ("int8", "int16x8"):
         return None
+    narrow = precision == "int8"
     return QuantizationRules(
-        DataType.INT8,
-        symmetric=False,
-        quantizable=frozenset(CONSTRAINTS),
+        DataType.INT8 if narrow else DataType.INT16,
+        symmetric=not narrow,
+        quantizable=frozenset(CONSTRAINTS) - (frozenset() if narrow else NO_INT16),
         same=frozenset(op for op, constraint in CONSTRAINTS.items() if constraint == SAME),
-        fixed={op: Fixed(found.scale[0], found.zero_point[0]) for op, found in FIXED.items()},
+        fixed={op: Fixed(found.scale[0], found.zero_point[0]) for op, found in (FIXED if narrow else FIXED16).items()},
         per_channel=PER_CHANNEL,
     )

@@ -20,7 +20,7 @@ class TFLite(Target):
     title = "LiteRT (TensorFlow Lite)"
     suffix = ".tflite"
     static_shapes = True
-    precisions = ("float32", "int8")
+    precisions = ("float32", "int8", "int16x8", "float16", "dynamic-int8")
 
     def quantization(self, precision: str) -> QuantizationRules | None:
         """LiteRT's rules, see :mod:`edgec.targets.tflite.quantization`."""
@@ -53,6 +53,7 @@ class TFLite(Target):
         """
         from edgec.targets.tflite.lowering import Lowerer
         from edgec.targets.tflite.peephole import tidy
+        from edgec.targets.tflite.weights import store_float16, store_int8
 
         lowerer = Lowerer(model.graph, options.io_layout)
         program = lowerer.run()
@@ -66,7 +67,12 @@ class TFLite(Target):
                 exit=EXIT_UNSUPPORTED,
             )
         tidy(program)
-        return Lowered(program, list(lowerer.notes), dict(lowerer.layouts))
+        notes = list(lowerer.notes)
+        if options.precision == "float16":
+            notes += store_float16(program)
+        elif options.precision == "dynamic-int8":
+            notes += store_int8(program)
+        return Lowered(program, notes, dict(lowerer.layouts))
 
     def compile(self, lowered: Lowered, folder: Path, stem: str) -> Artifact:
         """Write ``stem.tflite``."""

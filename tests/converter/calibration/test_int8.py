@@ -262,3 +262,67 @@ def test_a_value_called_like_an_output_is_observed_apart(tmp_path: Path) -> None
     graph.set_output(0, graph.build(next(iter(graph.nodes)), "Abs", [graph.inputs[0]]).output)
     found = calibrate(model, ["x", "y"], CalibrationData("random"))
     assert found.samples == 16 and found.values["y"].high > found.values["y"].low
+
+
+@pytest.mark.parametrize(("precision", "least"), [("float16", 60.0), ("dynamic-int8", 30.0), ("int16x8", 30.0)])
+def test_other_precisions_are_verified_with_float_inputs_and_outputs(
+    tmp_path: Path, precision: str, least: float
+) -> None:
+    generator = np.random.default_rng(0)
+    weights = generator.standard_normal((32, 16, 3, 3)).astype(np.float32)
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+            onnx.helper.make_node("Relu", ["c"], ["y"]),
+        ],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", 1, [1, 16, 6, 6])],
+        [onnx.helper.make_tensor_value_info("y", 1, [1, 32, 6, 6])],
+        [onnx.numpy_helper.from_array(weights, "w")],
+    )
+    model = tmp_path / "source.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 22)], ir_version=10), model)
+    calibration = "random" if precision == "int16x8" else None
+    result = convert(
+        model, target="tflite", output=tmp_path / "out", precision=precision, calibration=calibration, isolate=False
+    )
+    validate(json.loads(result.manifest.read_text()))
+    assert result.report is not None and result.report.outputs[0].difference.sqnr_db > least
+    assert result.document["options"]["precision"] == precision
+    assert {item["dtype"] for item in result.document["artifact"]["inputs"]} == {"float32"}
+    assert result.artifact.stat().st_size < weights.nbytes * 0.75
+    assert verify_folder(tmp_path / "out", against=model, isolate=False).passed
+
+
+def test_weights_that_float16_cannot_hold_stay_float32_and_are_listed(tmp_path: Path) -> None:
+    weights = np.full((64, 64), 1e6, np.float32)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", 1, [2, 64])],
+        [onnx.helper.make_tensor_value_info("y", 1, [2, 64])],
+        [onnx.numpy_helper.from_array(weights, "w")],
+    )
+    model = tmp_path / "source.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 22)], ir_version=10), model)
+    result = convert(model, target="tflite", output=tmp_path / "out", precision="float16", isolate=False)
+    assert any("stays float32" in note and "overflows" in note for note in result.notes)
+    assert "DEQUANTIZE" not in result.document["artifact"]["operators"]
+
+
+def test_a_quantized_model_is_honoured_and_needs_no_data(tmp_path: Path) -> None:
+    text = """<ir_version: 10, opset_import: ["" : 22]>
+    g (float[1,2,4,4] x) => (float[1,2,4,4] y) <float a = {0.03}, int8 p = {5}, float c = {0.02}, int8 r = {-128}> {
+      q = QuantizeLinear (x, a, p)
+      d = DequantizeLinear (q, a, p)
+      h = Relu (d)
+      e = QuantizeLinear (h, c, r)
+      y = DequantizeLinear (e, c, r)
+    }"""
+    model = written(tmp_path, text)
+    result = int8(tmp_path, model, None, io_dtype="int8")
+    assert any("quantized already" in note for note in result.notes)
+    held = result.document["quantization"]["quantized_io"]
+    assert held["x"]["zero_point"] == 5 and held["y"]["scale"] == pytest.approx(0.02)
+    validate(json.loads(result.manifest.read_text()))
+    assert verify_folder(tmp_path / "out", against=model, isolate=False).passed
