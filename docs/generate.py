@@ -1,4 +1,4 @@
-"""Write the pages of docs/ that are made from the program: errors.md, cli.md and support/tflite.md.
+"""Write the pages of docs/ that are made from the program: errors.md, cli.md and those of support/.
 
     python docs/generate.py
 
@@ -144,6 +144,39 @@ def tflite_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def tflite_import_page() -> str:
+    """docs/support/tflite-import.md: what a .tflite file becomes, operator by operator."""
+    from edgec.converter.importers.tflite.reading import load_table
+
+    table = load_table()
+    lines = [
+        NOTE,
+        "# What a `.tflite` file becomes\n",
+        "edgec reads the flatbuffer itself, without TensorFlow, and compares what it makes of it with LiteRT on the",
+        "original file (XNNPACK; its built-in kernels give the floor).\n",
+        "- Inputs and outputs keep the names of the signature (of the tensors, where there is none), their order, element",
+        "  types and layout. A batch of any size is a dimension called `batch`.",
+        "- Images are channels-last in LiteRT and channels-first in ONNX. Convolutions and all that lies between them work",
+        "  channels-first; for the target `tflite` the layout analysis takes the transpositions out again.",
+        "- Quantized tensors (int8, uint8, int16; per tensor and per channel) become QuantizeLinear and DequantizeLinear",
+        "  around operators on float32; 4-bit weights are widened to int8.",
+        "- Integer weights beside float data (dynamic range) are dequantized. LiteRT also rounds the data, the imported",
+        "  model does not: it is nearer to the float model, and the difference counts as LiteRT's own floor.",
+        "- float16 weights behind DEQUANTIZE become float32; sparse constants become dense.",
+        "- A variable (VAR_HANDLE) becomes an input of its name and an output `NAME_next` to feed it with. What",
+        "  CALL_ONCE assigns at first stands in the notes and in the ONNX metadata under `edgec.states`.",
+        "- Custom operators, control flow between subgraphs (IF, WHILE), LSTM operators and whatever is not listed here are",
+        "  refused by name and place ([EDG201](../errors.md#edg201)).\n",
+        "| operator of LiteRT | in ONNX | quantized elements |",
+        "| --- | --- | --- |",
+    ]
+    for name in sorted(table):
+        note = (inspect.getdoc(table[name].read) or "").split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+        lines.append(f"| {name} | {note} | {'moved as they are' if table[name].moves else 'as real numbers'} |")
+    lines.append("\nVAR_HANDLE, READ_VARIABLE, ASSIGN_VARIABLE and CALL_ONCE become inputs and outputs, as above.")
+    return "\n".join(lines) + "\n"
+
+
 def edgetpu_page() -> str:
     """docs/support/edgetpu.md: what runs on the Edge TPU, by which rules, and the options of the target."""
     from edgec.targets.edgetpu.compiler import NEWEST, OLDEST, OPTIONS, TOOL
@@ -208,6 +241,7 @@ def pages() -> dict[Path, str]:
         HERE / "errors.md": errors_page(),
         HERE / "cli.md": cli_page(),
         HERE / "support" / "tflite.md": tflite_page(),
+        HERE / "support" / "tflite-import.md": tflite_import_page(),
         HERE / "support" / "edgetpu.md": edgetpu_page(),
     }
 

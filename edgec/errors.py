@@ -258,8 +258,9 @@ _define(
     "EDG113",
     EXIT_MODEL,
     "the reference runtime cannot run the model",
-    "ONNX Runtime, which provides the reference outputs, refused to load or run the original model. Without a "
-    "reference nothing can be verified, so nothing is converted.",
+    "The runtime that provides the reference outputs (ONNX Runtime for .onnx, LiteRT for .tflite, TensorFlow for "
+    "SavedModel and Keras) refused to load or run the original model. Without a reference nothing can be verified, so "
+    "nothing is converted.",
 )
 _define(
     "EDG114",
@@ -297,8 +298,9 @@ _define(
     "EDG201",
     EXIT_UNSUPPORTED,
     "unknown operator or domain",
-    "A node's operator is not defined by the ONNX standard or by a domain that edgec knows. The message names the "
-    "operator, the domain and the node.",
+    "A node's operator is not defined by the ONNX standard or by a domain that edgec knows, or is an operator of LiteRT "
+    "that edgec does not read (docs/support/tflite-import.md lists those it does). The message names the operator, the "
+    "domain and the node.",
 )
 _define(
     "EDG202",
@@ -347,7 +349,7 @@ _define(
     "EDG301",
     EXIT_FAILED,
     "verification failed",
-    "The artifact loads and runs, but its outputs differ from ONNX Runtime's on the original model by more than the "
+    "The artifact loads and runs, but its outputs differ from those of the original model by more than the "
     "threshold. The artifact was set aside as *.rejected. The report lists every output with its error; "
     "`edgec verify` repeats the comparison with your own data.",
 )
