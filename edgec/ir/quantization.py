@@ -84,19 +84,19 @@ class QuantizationRules:
 def affine(found: Range, dtype: DataType, symmetric: bool) -> tuple[float, int]:
     """Scale and zero point that cover a range and represent zero exactly.
 
-    Asymmetric: ``scale = (high - low) / (2^b - 1)``; symmetric: ``scale = max(|low|, |high|) / (2^(b-1) - 1)``.  An
-    empty range gets scale 1.
+    Asymmetric: ``scale = (high - low) / (2^b - 1)``; symmetric: ``scale = max(|low|, |high|) / (2^(b-1) - 1)``.  A
+    range so narrow that its scale would not be a normal float32 gets scale 1.
 
     Source: Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference,
     2017, section 3; LiteRT 8-bit quantization specification.
     """
     least, most = (-128, 127) if dtype is DataType.INT8 else (-32768, 32767)
     low, high = min(found.low, 0.0), max(found.high, 0.0)
-    if symmetric:
-        largest = max(-low, high)
-        return (float(np.float32(largest / most)) if largest > 0 else 1.0, 0)
-    if high == low:
+    span, steps = (max(-low, high), most) if symmetric else (high - low, most - least)
+    scale = float(np.float32(span / steps))
+    if scale < np.finfo(np.float32).tiny:
         return 1.0, 0
-    scale = float(np.float32((high - low) / (most - least)))
+    if symmetric:
+        return scale, 0
     zero = round(least - low / scale)
     return scale, int(min(max(zero, least), most))

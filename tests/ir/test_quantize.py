@@ -92,7 +92,7 @@ def test_every_range_is_covered_and_zero_is_exact(first: float, second: float, s
     low, high = min(first, second), max(first, second)
     scale, zero = affine(Range(low, high), DataType.INT8, symmetric)
     assert scale > 0 and -128 <= zero <= 127
-    if max(-low, high) > 1e-30:
+    if max(-low, high) > 1e-30:  # below, nothing is left of the range
         assert (-128 - zero) * scale <= min(low, 0.0) + scale and (127 - zero) * scale >= max(high, 0.0) - scale
 
 
