@@ -321,6 +321,10 @@ class Builder:
         if len(sizes) == 1:
             return [x]
         shapes = [(*x.shape[:axis], size, *x.shape[axis + 1 :]) for size in sizes]
+        if x.dtype is DataType.BOOL:  # which SPLIT does not take
+            offsets = [sum(sizes[:number]) for number in range(len(sizes))]
+            starts = [[offset if number == axis else 0 for number in range(x.rank)] for offset in offsets]
+            return [self.slice(x, start, shape) for start, shape in zip(starts, shapes)]
         results = [(x.dtype, shape) for shape in shapes]
         if len(set(sizes)) == 1:
             position = self.constant(np.array(axis, np.int32))
