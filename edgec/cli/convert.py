@@ -23,6 +23,7 @@ from edgec.cli import options
     "ONNX for the other targets.",
 )
 @options.precision
+@options.images
 @click.option("--passes", metavar="PIPELINE", help="Run these passes instead of the target's own.")
 @click.option(
     "--print-ir-after", multiple=True, metavar="PASS", help="Print the IR after a pass, after 'import' or after 'all'."
@@ -48,6 +49,10 @@ def command(
     method: str,
     io_dtype: str | None,
     cache: str | None,
+    mean: tuple[float, ...],
+    scale: tuple[float, ...],
+    resize: str,
+    layout: str | None,
     passes: str | None,
     print_ir_after: tuple[str, ...],
     check_ir: bool,
@@ -73,6 +78,7 @@ def command(
         extra["require-device"] = True
     from edgec.cli.documents import print_document
     from edgec.cli.progress import steps
+    from edgec.converter.calibration.images import ImageOptions
     from edgec.converter.convert import convert
 
     with steps() as progress:
@@ -92,6 +98,7 @@ def command(
             method=method,
             io_dtype=io_dtype,
             cache=cache,
+            images=ImageOptions(mean, scale, resize, layout and layout.upper()),
             passes=passes,
             print_ir_after=print_ir_after,
             check_ir=check_ir,

@@ -140,6 +140,50 @@ def target_options(command: Command) -> Command:
     return command
 
 
+def named_numbers(text: str) -> tuple[float, ...]:
+    """``123.7,116.3,103.5``: numbers between commas.
+
+    Raises:
+        click.BadParameter: something between commas is no finite number.
+    """
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"'{text}' is no list of numbers like 0.5 or 123.7,116.3,103.5") from None
+    if any(abs(number) == float("inf") or number != number for number in numbers):
+        raise click.BadParameter(f"'{text}' holds a number that is not finite")
+    return numbers
+
+
+def images(command: Command) -> Command:
+    """``--mean``, ``--scale``, ``--resize`` and ``--layout``: how images become inputs."""
+    for option in (
+        click.option(
+            "--layout",
+            type=click.Choice(["NCHW", "NHWC"], case_sensitive=False),
+            help="Of the input that calibration images go into. Default: by its shape.",
+        ),
+        click.option(
+            "--resize",
+            type=click.Choice(["stretch", "crop", "pad"]),
+            default="stretch",
+            show_default=True,
+            help="How calibration images get the size of the input.",
+        ),
+        click.option(
+            "--scale",
+            type=named_numbers,
+            default="1",
+            metavar="NUMBERS",
+            help="Calibration images become (pixel - mean) * scale, pixels from 0 to 255; one number, or one per "
+            "channel.  [default: 1]",
+        ),
+        click.option("--mean", type=named_numbers, default="0", metavar="NUMBERS", help="See --scale.  [default: 0]"),
+    ):
+        command = option(command)
+    return command
+
+
 def precision(command: Command) -> Command:
     """``--precision``, ``--calibration``, ``--method``, ``--io-dtype`` and ``--cache``."""
     for option in (
@@ -164,7 +208,7 @@ def precision(command: Command) -> Command:
         click.option(
             "--calibration",
             metavar="DATA",
-            help="Typical inputs to quantize with (.npz, .npy or a folder of them); 'random' only to try.",
+            help="Typical inputs to quantize with: .npz, .npy, a folder of them or of images; 'random' only to try.",
         ),
         click.option(
             "--precision",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from edgec.converter import manifest as manifests
 from edgec.converter.calibration.data import Samples
+from edgec.converter.calibration.images import ImageOptions
 from edgec.converter.calibration.options import precision_options, verified_as
 from edgec.converter.calibration.quantizing import METHOD
 from edgec.converter.importers import source_files
@@ -20,6 +22,7 @@ from edgec.targets import registry
 from edgec.targets.base import Artifact, Lowered, SessionSpec, Target, TargetOptions
 
 if TYPE_CHECKING:
+    from edgec.converter.verification.data import Feeds
     from edgec.converter.verification.report import VerificationReport
 
 SCHEMA: Final = "edgec-convert-1"
@@ -84,6 +87,7 @@ def convert(
     method: str = METHOD,
     io_dtype: str | None = None,
     cache: str | Path | None = None,
+    images: ImageOptions | None = None,
     passes: str | None = None,
     print_ir_after: str | Sequence[str] = (),
     check_ir: bool = False,
@@ -110,8 +114,10 @@ def convert(
         precision: one that the target has: ``float32``, ``int8``, ``int16x8`` (int16 activations), ``float16`` or
             ``dynamic-int8`` (weights only, float32 inputs and outputs); by default ``int8`` with calibration data, else
             the target's first.
-        calibration: typical inputs to quantize with (``.npz``, ``.npy``, a folder of them, a callable that gives an
-            iterable of samples, or ``random`` to try); they are verified with as well, unless ``data`` is given.
+        calibration: typical inputs to quantize with (``.npz``, ``.npy``, a folder of them or of images, a callable
+            that gives an iterable of samples, or ``random`` to try); they are verified with as well, unless ``data`` is
+            given.
+        images: how the images of a calibration folder become inputs.
         method: how ranges follow from the data: ``minmax``, ``percentile``, ``entropy`` or ``mse``.
         io_dtype: ``int8`` makes inputs and outputs integers; by default what the target prefers.
         cache: folder for calibration statistics; the user's cache folder by default.
@@ -133,7 +139,7 @@ def convert(
     if io_layout not in (None, *LAYOUTS):
         raise UsageError("EDG001", f"unknown io_layout {io_layout!r}", why=f"known: {LAYOUTS}")
     chosen = registry.load(target)
-    wanted = precision_options(chosen, precision, calibration, method, io_dtype, cache, seed, ranges or {})
+    wanted = precision_options(chosen, precision, calibration, method, io_dtype, cache, seed, ranges or {}, images)
     extra = _known_options(chosen, target_options or {})
     options = TargetOptions(io_layout or chosen.io_layout, wanted.precision, extra)
     if chosen.takes(path):
@@ -237,31 +243,23 @@ def _verify(
     """Compare a file with the original model; raises VerificationError unless they compute the same."""
     from edgec.converter.verify import verify
 
-    quantized = prepared.quantized is not None and not prepared.quantized.arrived
     arrived = prepared.quantized is not None and prepared.quantized.arrived
-    calibration = prepared.precision.data.path if quantized and prepared.precision.data is not None else None
+    calibration = None if prepared.quantized is None or arrived else prepared.precision.data
+    data: Path | list[Feeds] | None = samples.data
+    if data is None and calibration is not None and not calibration.is_random:
+        data = list(islice(calibration.samples(prepared.imported.model), CALIBRATION_SAMPLES))
     return verify(
         file,
         spec,
         imported=prepared.imported,
-        data=samples.data or calibration,
-        ranges=samples.ranges or _calibrated_ranges(prepared),
+        data=data,
+        ranges=samples.ranges,
         seed=samples.seed,
-        samples=CALIBRATION_SAMPLES if samples.data is None and calibration is not None else None,
         isolate=samples.isolate,
         layouts=lowered.layouts,
         precision=None if arrived else verified_as(prepared.precision.precision),
         quantized_io=lowered.quantized_io,
     )
-
-
-def _calibrated_ranges(prepared: Prepared) -> dict[str, tuple[float, float]]:
-    """Ranges of random inputs where samples cannot be read again: those that a callable gave."""
-    options = prepared.precision
-    if prepared.quantized is None or options.data is None or options.data.is_random:
-        return {}
-    listed = prepared.quantized.entry.get("input_ranges", {})
-    return {name: (low, high) for name, (low, high) in listed.items()}
 
 
 def _plan(prepared: Prepared, folder: Path, samples: _Samples) -> dict[str, Any]:

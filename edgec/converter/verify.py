@@ -54,7 +54,7 @@ def verify(
     spec: SessionSpec,
     *,
     imported: ImportedModel,
-    data: str | Path | None = None,
+    data: str | Path | Sequence[Feeds] | None = None,
     ranges: Mapping[str, tuple[float, float]] | None = None,
     seed: int = 0,
     samples: int | None = None,
@@ -69,7 +69,8 @@ def verify(
     Args:
         artifact, spec: the file to open, and how.
         imported: the canonical model (for the interface and the domains of random inputs), and how the original is run.
-        data: inputs to use, see :func:`edgec.converter.verification.data.load_samples`; seeded random by default.
+        data: inputs to use, see :func:`edgec.converter.verification.data.load_samples`, or the samples themselves;
+            seeded random by default.
         ranges: input name to (low, high) of the random inputs.
         samples: how many inputs; :data:`SAMPLES` random ones by default, all of the data up to :data:`DATA_SAMPLES`.
         isolate: run the reference and the artifact in a worker process.
@@ -229,7 +230,9 @@ def _input_spec(value: Value) -> TensorSpec:
     return TensorSpec(value.name, dtype, value.shape or ())
 
 
-def _load(data: str | Path, inputs: list[TensorSpec], samples: int | None) -> list[Feeds]:
+def _load(data: str | Path | Sequence[Feeds], inputs: list[TensorSpec], samples: int | None) -> list[Feeds]:
+    if not isinstance(data, (str, Path)):
+        return list(data)
     limit = DATA_SAMPLES if samples is None else max(samples, 1)
     given: list[Feeds] = []
     for feeds in load_samples(data, inputs):

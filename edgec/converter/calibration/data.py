@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from edgec.converter import manifest as manifests
+from edgec.converter.calibration.images import ImageOptions, image_files, load_images
 from edgec.converter.verification.data import Feeds, load_samples
 from edgec.errors import EdgecError, UsageError
 from edgec.ir.graph import Model
@@ -28,25 +29,22 @@ class CalibrationData:
     """Where samples come from.
 
     Attributes:
-        source: a ``.npz`` or ``.npy`` file or a folder of them (see :mod:`edgec.converter.verification.data`), a Python
-            callable that gives an iterable of samples, or ``random`` for seeded random numbers: enough to try whether
-            a model can be quantized, not to use the result.
+        source: a ``.npz`` or ``.npy`` file or a folder of them (see :mod:`edgec.converter.verification.data`), a folder
+            of images, a Python callable that gives an iterable of samples, or ``random`` for seeded random numbers:
+            enough to try whether a model can be quantized, not to use the result.
         seed, ranges: of the random numbers.
+        images: how images become inputs.
     """
 
     source: str | Path | Samples
     seed: int = 0
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    images: ImageOptions = field(default_factory=ImageOptions)
 
     @property
     def is_random(self) -> bool:
         """Whether the samples are made up."""
         return self.source == RANDOM
-
-    @property
-    def path(self) -> Path | None:
-        """The file or folder, where there is one."""
-        return None if self.is_random or callable(self.source) else Path(self.source)
 
     def samples(self, model: Model) -> Iterator[Feeds]:
         """The samples, one at a time.
@@ -66,8 +64,12 @@ class CalibrationData:
             for number in range(RANDOM_SAMPLES):
                 yield generator.draw(number)
         else:
+            path = Path(self.source)
             try:
-                yield from load_samples(Path(self.source), inputs)
+                if image_files(path):
+                    yield from load_images(path, inputs, self.images)
+                else:
+                    yield from load_samples(path, inputs)
             except EdgecError as error:
                 error.where = f"--calibration; {error.where}" if error.where else "--calibration"
                 raise
@@ -78,7 +80,18 @@ class CalibrationData:
             return {"kind": "callable"}
         if self.is_random:
             return {"kind": RANDOM, "seed": self.seed}
-        return {"kind": "files", "files": manifests.data_entries(Path(self.source))}
+        path = Path(self.source)
+        images = image_files(path)
+        if images:
+            return {
+                "kind": "images",
+                "files": [
+                    {"name": item.name, "sha256": manifests.sha256(item), "size": item.stat().st_size}
+                    for item in images
+                ],
+                "preprocessing": self.images.to_json(),
+            }
+        return {"kind": "files", "files": manifests.data_entries(path)}
 
 
 def specs(model: Model) -> list[TensorSpec]:

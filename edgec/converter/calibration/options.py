@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgec.converter.calibration import cache as caches
 from edgec.converter.calibration.data import CalibrationData, Samples
+from edgec.converter.calibration.images import ImageOptions, image_files
 from edgec.converter.calibration.quantizing import IO_DTYPES, PrecisionOptions
 from edgec.errors import UsageError
 from edgec.targets.base import Target
@@ -22,6 +23,10 @@ def verified_as(precision: str) -> str | None:
     return _LIMITS.get(precision)
 
 
+def _has_images(calibration: str | Path | Samples | None) -> bool:
+    return isinstance(calibration, (str, Path)) and bool(image_files(Path(calibration)))
+
+
 def precision_options(
     target: Target,
     precision: str | None,
@@ -31,6 +36,7 @@ def precision_options(
     cache: str | Path | None,
     seed: int,
     ranges: Mapping[str, tuple[float, float]],
+    images: ImageOptions | None = None,
 ) -> PrecisionOptions:
     """The options of :func:`edgec.converter.convert.convert` as one value, with the target's defaults.
 
@@ -55,6 +61,10 @@ def precision_options(
     if held not in IO_DTYPES or (held != "float32" and not quantized):
         why = f"precision {chosen} has float32 inputs and outputs" if not quantized else f"known: {IO_DTYPES}"
         raise UsageError("EDG001", f"inputs and outputs cannot be {held}", why=why)
-    data = None if calibration is None else CalibrationData(calibration, seed, dict(ranges))
+    if images is not None and images != ImageOptions() and not _has_images(calibration):
+        raise UsageError(
+            "EDG001", "--mean, --scale, --resize and --layout are for a folder of images", where="--calibration"
+        )
+    data = None if calibration is None else CalibrationData(calibration, seed, dict(ranges), images or ImageOptions())
     folder = Path(cache) if cache is not None else caches.default_folder()
     return PrecisionOptions(chosen, data, method, held, folder)
