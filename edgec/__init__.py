@@ -8,6 +8,7 @@ The public API is loaded on first use, so that ``import edgec`` costs nothing::
     result = edgec.import_("model.keras", "model.onnx")
     report = edgec.check("model.onnx", target="tflite")
     facts = edgec.inspect("model.onnx")
+    result = edgec.quantize("model.onnx", "model_int8.onnx", calibration="samples.npz")
     result = edgec.verify("out", against="model.onnx", data="samples.npz")
 """
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from edgec.converter.convert import ConversionResult, convert
     from edgec.converter.import_ import ImportResult, import_
     from edgec.converter.importers import inspect_source as inspect
+    from edgec.converter.quantize import QuantizeResult
+    from edgec.converter.quantize import quantize_model as quantize
     from edgec.converter.verify import verify_folder as verify
     from edgec.errors import EdgecError
 
@@ -31,11 +34,13 @@ __all__ = [
     "ConversionResult",
     "EdgecError",
     "ImportResult",
+    "QuantizeResult",
     "__version__",
     "check",
     "convert",
     "import_",
     "inspect",
+    "quantize",
     "verify",
 ]
 
@@ -44,10 +49,12 @@ _HOMES = {
     "ConversionResult": ("edgec.converter.convert", "ConversionResult"),
     "EdgecError": ("edgec.errors", "EdgecError"),
     "ImportResult": ("edgec.converter.import_", "ImportResult"),
+    "QuantizeResult": ("edgec.converter.quantize", "QuantizeResult"),
     "check": ("edgec.converter.check", "check"),
     "convert": ("edgec.converter.convert", "convert"),
     "import_": ("edgec.converter.import_", "import_"),
     "inspect": ("edgec.converter.importers", "inspect_source"),
+    "quantize": ("edgec.converter.quantize", "quantize_model"),
     "verify": ("edgec.converter.verify", "verify_folder"),
 }
 

@@ -18,6 +18,7 @@ from edgec.errors import EXIT_FAILED, EXIT_OK, EdgecError, UsageError
 COMMANDS: Final = {
     "convert": "Convert a model and prove that the artifact computes the same function.",
     "import": "Turn a model of any known format into ONNX.",
+    "quantize": "Write a float model as int8 ONNX for anybody's tools.",
     "check": "Say of every node whether a target can hold it.",
     "inspect": "Show what a model or an artifact holds.",
     "verify": "Compare an artifact with the model it was made from.",

@@ -184,19 +184,14 @@ def images(command: Command) -> Command:
     return command
 
 
-def precision(command: Command) -> Command:
-    """``--precision``, ``--calibration``, ``--method``, ``--io-dtype`` and ``--cache``."""
+def calibration(command: Command) -> Command:
+    """``--calibration``, ``--method`` and ``--cache``."""
     for option in (
         click.option(
             "--cache",
             type=click.Path(),
             metavar="FOLDER",
             help="Keep calibration statistics here. Default: edgec/calibration in the user's cache folder.",
-        ),
-        click.option(
-            "--io-dtype",
-            type=click.Choice(["float32", "int8"], case_sensitive=False),
-            help="Element type of float inputs and outputs of a quantized artifact. Default: what the target prefers.",
         ),
         click.option(
             "--method",
@@ -209,6 +204,20 @@ def precision(command: Command) -> Command:
             "--calibration",
             metavar="DATA",
             help="Typical inputs to quantize with: .npz, .npy, a folder of them or of images; 'random' only to try.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def precision(command: Command) -> Command:
+    """``--precision``, ``--io-dtype``, and the options of :func:`calibration`."""
+    command = calibration(command)
+    for option in (
+        click.option(
+            "--io-dtype",
+            type=click.Choice(["float32", "int8"], case_sensitive=False),
+            help="Element type of float inputs and outputs of a quantized artifact. Default: what the target prefers.",
         ),
         click.option(
             "--precision",

@@ -1,0 +1,74 @@
+"""``edgec quantize``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from edgec.cli import options
+
+
+@click.command(name="quantize", short_help="Write a float model as int8 ONNX for anybody's tools.")
+@click.argument("model", type=click.Path())
+@click.option("-o", "--output", type=click.Path(), required=True, metavar="FILE", help="The ONNX file to write.")
+@options.source
+@options.shapes
+@options.calibration
+@options.images
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, metavar="N", show_default=True, help="Of random samples."
+)
+@options.reporting
+def command(
+    model: str,
+    output: str,
+    signature: str | None,
+    trust: bool,
+    input_shapes: tuple[Any, ...],
+    batch: int | None,
+    calibration: str | None,
+    method: str,
+    cache: str | None,
+    mean: tuple[float, ...],
+    scale: tuple[float, ...],
+    resize: str,
+    layout: str | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Write MODEL as ONNX with QuantizeLinear and DequantizeLinear, run it, and compare it with MODEL itself.
+
+    Weights are int8 with one scale per channel, activations int8, inputs and outputs stay float32.
+    """
+    shapes = options.collect(input_shapes, "--input-shape")
+    from edgec.cli.documents import print_document
+    from edgec.cli.progress import steps
+    from edgec.converter.calibration.images import ImageOptions
+    from edgec.converter.quantize import quantize_model
+
+    with steps() as progress:
+        result = quantize_model(
+            model,
+            output,
+            calibration=calibration,
+            method=method,
+            images=ImageOptions(mean, scale, resize, layout and layout.upper()),
+            cache=cache,
+            input_shapes=shapes,
+            batch=batch,
+            signature=signature,
+            trust=trust,
+            seed=seed,
+            progress=progress,
+        )
+    if as_json:
+        print_document(result.to_json())
+        return
+    from edgec.cli.tables import show_verification, size
+
+    for note in result.notes:
+        click.echo(f"note: {note}")
+    show_verification(result.report.to_json())
+    total = sum(path.stat().st_size for path in result.files)
+    click.echo(f"model: {result.model} ({size(total)}, opset {result.opset})")
