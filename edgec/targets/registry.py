@@ -20,6 +20,7 @@ BUILT_IN: Final = {
     "tflite": "edgec.targets.tflite:TARGET",
     "onnxruntime": "edgec.targets.onnxruntime:TARGET",
     "edgetpu": "edgec.targets.edgetpu:TARGET",
+    "ethosu": "edgec.targets.ethosu:TARGET",
 }
 
 
