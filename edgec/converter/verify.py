@@ -45,6 +45,9 @@ DATA_SAMPLES = 256
 LOOSE = 30.0
 """A limit that the floor raised to more than this multiple of its base is pointed out."""
 
+LOST = 0.5
+"""A channel of an int8 artifact that is further off than this (relative L2) is pointed out."""
+
 TIMEOUT_S = 600.0
 """Longest time that loading, or one run, may take, seconds."""
 
@@ -327,6 +330,12 @@ def _compare(
             )
         )
     for output in report.outputs:
+        worst = output.difference.worst_channel
+        if report.precision == "int8" and worst is not None and len(output.shape) > 2 and worst[1] > LOST:
+            report.notes.append(
+                f"channel {worst[0]} of '{output.name}' is off by {worst[1]:.0%} of its size (relative L2), whatever "
+                "the error of the whole output"
+            )
         loose = output.threshold is not None and report.precision != "int8"
         if loose and (output.threshold or 0) > LOOSE * judgement.limit_of(report.precision):
             report.notes.append(

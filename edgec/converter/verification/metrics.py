@@ -28,7 +28,7 @@ class Difference:
         equal: elements that are bit for bit the same number (NaN equals NaN), of ``elements``.
         infinities: elements where one side is infinite or NaN and the other is something else.
         argmax_equal: positions of ``argmax_total`` whose largest class is the same one.
-        channel_error, channel_reference: squared sums per channel, along :func:`class_axis`.
+        channel_error, channel_reference: squared sums per channel, along :func:`channel_axis`.
         finite: whether any element of the reference is a finite number.
         shapes: (reference, artifact) of the first pair whose shapes differ.
     """
@@ -83,7 +83,7 @@ class Difference:
         if largest:
             relevant = size >= 1e-6 * largest
             self.max_rel = max(self.max_rel, float(np.max(np.divide(d, size, out=np.zeros_like(d), where=relevant))))
-        axis = class_axis(r.ndim)
+        axis = channel_axis(r.shape)
         others = tuple(i for i in range(r.ndim) if i != axis)
         # energies are summed relative to the largest element, so that tiny and huge values neither vanish nor overflow
         scale = largest or 1.0
@@ -128,12 +128,20 @@ class Difference:
         return self.argmax_equal / self.argmax_total if self.argmax_total else None
 
     @property
-    def worst_channel(self) -> tuple[int, float] | None:
-        """Index and relative L2 of the channel that is furthest off, or None without channels or errors."""
-        if self.channel_error is None or self.channel_reference is None or not self.error_energy:
+    def channels(self) -> Array | None:
+        """The relative L2 of every channel, or None without channels."""
+        if self.channel_error is None or self.channel_reference is None:
             return None
         floor = self.reference_energy * 1e-12 / max(self.channel_reference.size, 1)
-        ratio = np.sqrt(self.channel_error / np.maximum(self.channel_reference, floor or 1e-300))
+        ratio: Array = np.sqrt(self.channel_error / np.maximum(self.channel_reference, floor or 1e-300))
+        return ratio
+
+    @property
+    def worst_channel(self) -> tuple[int, float] | None:
+        """Index and relative L2 of the channel that is furthest off, or None without channels or errors."""
+        ratio = self.channels
+        if ratio is None or not self.error_energy:
+            return None
         index = int(np.argmax(ratio))
         return index, float(ratio[index])
 
@@ -143,6 +151,16 @@ def class_axis(rank: int) -> int | None:
     if rank < 2:
         return None
     return 1 if rank >= 4 else rank - 1
+
+
+def channel_axis(shape: tuple[int, ...]) -> int | None:
+    """The axis along which errors are told apart: that of the classes; of rank 3 the shorter of the last two.
+
+    Detectors hand out [batch, boxes and scores, places] or [batch, places, boxes and scores].
+    """
+    if len(shape) == 3:
+        return 1 if shape[1] < shape[2] else 2
+    return class_axis(len(shape))
 
 
 def _wide(array: Array) -> Array:

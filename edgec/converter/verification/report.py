@@ -8,6 +8,9 @@ from typing import Any
 from edgec.converter.verification.metrics import Difference, short
 from edgec.errors import VerificationError
 
+CHANNELS = 256
+"""Most channels whose errors are listed one by one."""
+
 PASSED = "passed"
 FAILED = "failed"
 CONSTANT = "constant"
@@ -52,6 +55,7 @@ class OutputReport:
     def to_json(self) -> dict[str, Any]:
         difference = self.difference
         worst = difference.worst_channel
+        channels = difference.channels
         return {
             "name": self.name,
             "dtype": self.dtype,
@@ -65,6 +69,9 @@ class OutputReport:
             "equal_fraction": short(difference.equal_fraction),
             "argmax_agreement": short(difference.argmax_agreement),
             "worst_channel": None if worst is None else {"index": worst[0], "relative_l2": short(worst[1])},
+            "channels": None
+            if channels is None or len(channels) > CHANNELS
+            else [short(float(error)) for error in channels],
             "floor": short(self.floor),
             "threshold": short(self.threshold),
         }

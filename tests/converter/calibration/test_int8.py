@@ -326,3 +326,10 @@ def test_a_quantized_model_is_honoured_and_needs_no_data(tmp_path: Path) -> None
     assert held["x"]["zero_point"] == 5 and held["y"]["scale"] == pytest.approx(0.02)
     validate(json.loads(result.manifest.read_text()))
     assert verify_folder(tmp_path / "out", against=model, isolate=False).passed
+
+
+def test_errors_are_listed_per_channel_of_a_detector(tmp_path: Path) -> None:
+    result = int8(tmp_path, written(tmp_path, MIXED), saved(tmp_path, samples()))
+    (output,) = result.document["verification"]["outputs"]
+    assert len(output["channels"]) == 2 and max(output["channels"]) <= 0.05
+    assert output["worst_channel"]["relative_l2"] == max(output["channels"])
