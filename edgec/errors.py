@@ -266,8 +266,8 @@ _define(
     "EDG114",
     EXIT_MODEL,
     "not a LiteRT model",
-    "The file has the name of a LiteRT model or of another artifact, such as .tflite, but not its format: it is cut off "
-    "or something else. A Git LFS pointer, an HTML error page or a compressed archive are the usual causes.",
+    "The file has the name of a LiteRT model or of another artifact, such as .tflite, but not its format: it is cut "
+    "off or something else. A Git LFS pointer, an HTML error page or a compressed archive are the usual causes.",
 )
 _define(
     "EDG115",
@@ -298,9 +298,9 @@ _define(
     "EDG201",
     EXIT_UNSUPPORTED,
     "unknown operator or domain",
-    "A node's operator is not defined by the ONNX standard or by a domain that edgec knows, or is an operator of LiteRT "
-    "that edgec does not read (docs/support/tflite-import.md lists those it does). The message names the operator, the "
-    "domain and the node.",
+    "A node's operator is not defined by the ONNX standard or by a domain that edgec knows, or is an operator of "
+    "LiteRT that edgec does not read (docs/support/tflite-import.md lists those it does). The message names the "
+    "operator, the domain and the node.",
 )
 _define(
     "EDG202",
@@ -421,9 +421,9 @@ _define(
     "EDG510",
     EXIT_TOOL_MISSING,
     "vendor tool not found",
-    "The target's artifact is made by a tool of the chip's vendor, which is not on this machine. The verified file that "
-    "goes into the tool and the plan of its run were written; the message gives the exact command. Install the tool, "
-    "put it on PATH or name it in the environment variable that the message says, and repeat.",
+    "The target's artifact is made by a tool of the chip's vendor, which is not on this machine. The verified file "
+    "that goes into the tool and the plan of its run were written; the message gives the exact command. Install the "
+    "tool, put it on PATH or name it in the environment variable that the message says, and repeat.",
 )
 _define(
     "EDG511",

@@ -82,9 +82,7 @@ def test_one_sided_and_padded_transforms(length: int) -> None:
     result = np.fft.rfft(x[..., 0], n=length, axis=1)
     expected = np.stack([result.real, result.imag], axis=-1).astype(np.float32)
     operands = [x, np.array(length), np.array(1)]
-    assert_same(
-        "DFT", operands, constant=(1, 2), onesided=1, expected=[expected], relative=1e-4, absolute=1e-5
-    )
+    assert_same("DFT", operands, constant=(1, 2), onesided=1, expected=[expected], relative=1e-4, absolute=1e-5)
 
 
 @pytest.mark.parametrize("onesided", [0, 1])
