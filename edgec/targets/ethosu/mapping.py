@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from edgec.targets.base import NodeSupport, Verdict
 from edgec.targets.ethosu.hardware import FAMILIES, Family
 from edgec.targets.ethosu.rules import RULES
 from edgec.targets.tflite.graph import FlatGraph, FlatOperator
+
+SHOWN: Final = 60
+"""Characters of a name that a sentence shows; converters join the names of everything that they fused."""
+
+
+def shortened(name: str, most: int = SHOWN) -> str:
+    """The name, its middle left out where it is long."""
+    return name if len(name) <= most else f"{name[: most // 2]}...{name[-(most // 2 - 3) :]}"
 
 
 @dataclass(frozen=True)
@@ -35,14 +43,39 @@ class Mapping:
         line = f"{len(self.positions(Verdict.OK))} of {len(self.nodes)} operators are predicted on the NPU"
         away = next((node for node in self.nodes if node.verdict is not Verdict.OK), None)
         if away is not None:
-            line += f"; the first elsewhere is {away.operator} '{away.name}' ({away.rule}: {away.reason})"
+            reason = shortened(away.reason, 2 * SHOWN)
+            line += f"; the first elsewhere is {away.operator} '{shortened(away.name)}' ({away.rule}: {reason})"
         return [line]
 
 
 def predict(graph: FlatGraph, families: Sequence[Family] = FAMILIES) -> Mapping:
     """Judge every operator for some families of NPUs; where they disagree the verdict is uncertain."""
     kinds = sorted({family.product == 2 for family in families})
-    return Mapping(tuple(_together([_judge(operator, u85) for u85 in kinds]) for operator in graph.operators))
+    shapes = _shapes_only(graph)
+    nodes = []
+    for operator in graph.operators:
+        if operator.index in shapes:
+            nodes.append(NodeSupport(operator.index, operator.name, operator.title, Verdict.OK))
+        else:
+            nodes.append(_together([_judge(operator, u85) for u85 in kinds]))
+    return Mapping(tuple(nodes))
+
+
+def _shapes_only(graph: FlatGraph) -> set[int]:
+    """Operators that compute nothing but the shape operand of a RESHAPE whose result has a fixed shape (the batch left aside).
+
+    Vela takes the shape of the result and drops them.
+    """
+    needed = {tensor.index for tensor in graph.outputs}
+    found: set[int] = set()
+    for operator in reversed(graph.operators):
+        if not needed.intersection(tensor.index for tensor in operator.outputs):
+            found.add(operator.index)
+            continue
+        fixed = operator.code == "RESHAPE" and all(-1 not in tensor.shape[1:] for tensor in operator.outputs)
+        operands = operator.inputs[:1] if fixed else operator.inputs
+        needed.update(tensor.index for tensor in operands if tensor is not None)
+    return found
 
 
 def _judge(operator: FlatOperator, u85: bool) -> NodeSupport:

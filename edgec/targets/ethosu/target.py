@@ -27,7 +27,7 @@ from edgec.targets.base import (
 )
 from edgec.targets.ethosu import compiler
 from edgec.targets.ethosu.hardware import FAMILIES, Family
-from edgec.targets.ethosu.mapping import Mapping, predict
+from edgec.targets.ethosu.mapping import Mapping, predict, shortened
 from edgec.targets.ethosu.options import OPTIONS, VelaOptions
 from edgec.targets.ethosu.package import decode, is_compiled
 from edgec.targets.ethosu.rules import COMPILED
@@ -257,7 +257,7 @@ def _left(flat: FlatModel, left: Sequence[tuple[int, str]], mapping: Mapping) ->
     notes = []
     if left:
         listed = "; ".join(
-            f"{operators[index].title} '{operators[index].name}'{f' ({reason})' if reason else ''}"
+            f"{operators[index].title} '{shortened(operators[index].name)}' ({shortened(reason) or 'no reason given'})"
             for index, reason in left[:NAMED]
         )
         more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
@@ -266,7 +266,7 @@ def _left(flat: FlatModel, left: Sequence[tuple[int, str]], mapping: Mapping) ->
     for node in mapping.nodes:
         if node.verdict is not Verdict.UNCERTAIN and (node.index in on_cpu) is (node.verdict is Verdict.OK):
             place = "the CPU" if node.index in on_cpu else "the NPU"
-            notes.append(f"{node.operator} '{node.name}' is on {place}, against the prediction")
+            notes.append(f"{node.operator} '{shortened(node.name)}' is on {place}, against the prediction")
     return notes
 
 

@@ -142,6 +142,19 @@ def reshaped_by_input(net: Net) -> T:
     return net.add("PAD", [x, paddings], (1, 6, 6, 4))
 
 
+def reshaped_by_shape(net: Net) -> T:
+    """The shape of a RESHAPE from SHAPE and PACK, as Keras writes it: Vela drops them."""
+    x = net.input(1, 4, 4, 4)
+    shape = net.add("SHAPE", [x], (4,), options("Shape", outType=schema.TensorType.INT32), dtype=DataType.INT32)
+    parameters = [net.constant(np.asarray([item], np.int32)) for item in (0, 1, 1)]
+    batch = net.add(
+        "STRIDED_SLICE", [shape, *parameters], (), options("StridedSlice", shrinkAxisMask=1), dtype=DataType.INT32
+    )
+    made = options("Pack", valuesCount=2)
+    joined = net.add("PACK", [batch, net.constant(np.asarray(64, np.int32))], (2,), made, dtype=DataType.INT32)
+    return net.add("RESHAPE", [x, joined], (1, 64), options("Reshape"))
+
+
 def matrix_of_inputs(net: Net) -> T:
     x, weights = net.input(1, 4), net.input(8, 4, name="w")
     return net.add("FULLY_CONNECTED", [x, weights, None], (1, 8), options("FullyConnected"))
@@ -185,6 +198,7 @@ CASES = [
     Case("a float input", "EDG431", UNSUPPORTED, UNSUPPORTED, quantized_input),
     Case("a result without a scale", "EDG433", UNSUPPORTED, UNSUPPORTED, scaled(binary("ADD", options("Add")), None)),
     Case("paddings at run time", "EDG434", UNSUPPORTED, UNSUPPORTED, reshaped_by_input, alone=True),
+    Case("a shape that is computed", "", OK, OK, reshaped_by_shape),
     Case("weights at run time", "EDG434", UNCERTAIN, UNCERTAIN, matrix_of_inputs),
     Case("a bias at run time", "EDG434", UNSUPPORTED, UNSUPPORTED, convolution(bias_at_run_time=True)),
     Case("weights of 16 bits", "EDG435", UNSUPPORTED, UNSUPPORTED, convolution(weights=DataType.INT16)),

@@ -17,7 +17,7 @@ from edgec.targets.ethosu.rules import RULES
 from edgec.targets.tflite.graph import read
 from edgec.targets.tflite.program import T
 from tests.targets.edgetpu.synthetic import Net
-from tests.targets.ethosu.cases import CASES, OK, UNCERTAIN, UNSUPPORTED, Case
+from tests.targets.ethosu.cases import CASES, OK, UNCERTAIN, UNSUPPORTED, Case, reshaped_by_shape
 from tests.targets.ethosu.vela import need_vela
 
 U55, U85 = "ethos-u55-128", "ethos-u85-256"
@@ -50,6 +50,7 @@ def test_vela_does_the_same(accelerator: str, tmp_path: Path) -> None:
     model = net.write(tmp_path / "model.tflite", *results)
     result = compile_model(model, tmp_path, VelaOptions(accelerator=accelerator))
     left = {read(model).main.operators[position].name for position, _ in result.left}
+    assert not any(code in ("SHAPE", "PACK") for _, code, _ in result.compiled.left)
     found = {case.name: UNSUPPORTED if tensor.name in left else OK for case, tensor in zip(cases, results)}
     wanted = {case.name: case.u85 if accelerator == U85 else case.u55 for case in cases}
     assert {name: verdict for name, verdict in found.items() if wanted[name] not in (verdict, UNCERTAIN)} == {}
@@ -73,6 +74,17 @@ class OneByOne(Net):
 
     def input(self, *shape: int, dtype: DataType = DataType.INT8, name: str = "x") -> T:
         return super().input(*shape, dtype=dtype, name=self.prefix + name)
+
+
+def test_what_only_computes_a_shape_is_ok(tmp_path: Path) -> None:
+    net = Net()
+    nodes = predict(net.graph(tmp_path, reshaped_by_shape(net))).nodes
+    assert [(node.operator, node.verdict) for node in nodes] == [
+        ("SHAPE", OK),
+        ("STRIDED_SLICE", OK),
+        ("PACK", OK),
+        ("RESHAPE", OK),
+    ]
 
 
 def test_every_rule_has_a_case_and_a_documentation() -> None:
