@@ -15,6 +15,7 @@ from edgec.ir.graph import Model, Node
 from edgec.ir.passes.base import parse_pipeline
 from edgec.ir.passes.quantize import Quantize
 from edgec.ir.quantization import Affine, QuantizationRules, Range
+from edgec.ir.types import Array
 
 METHOD: Final = "minmax"
 IO_DTYPES: Final = ("float32", "int8")
@@ -127,11 +128,11 @@ def _calibrated(
             help="--precision float32",
             exit=EXIT_UNSUPPORTED,
         )
-    ranges = _ranges(made, names, options, structure_only, progress)
+    ranges, means = _ranges(made, names, options, structure_only, progress)
     for name, other in taken.items():
         ranges[name] = ranges[other]
     keep = _honest(made, ranges) if options.data is not None else frozenset[str]()
-    chosen = Quantize(rules=rules, ranges=ranges, keep=keep)
+    chosen = Quantize(rules=rules, ranges=ranges, keep=keep, means=means)
     float_nodes = _left_out(model, chosen.chosen(model.graph))
     progress("pass quantize")
     if chosen.apply(model):
@@ -152,11 +153,12 @@ def _ranges(
     options: PrecisionOptions,
     structure_only: bool,
     progress: Callable[[str], object],
-) -> dict[str, Range]:
+) -> tuple[dict[str, Range], dict[str, Array]]:
+    """The ranges of the values, and the means of their channels."""
     if options.data is None:
         if structure_only:
             made.notes.append("no calibration data: asked with made-up ranges, so nothing is said of the error")
-            return {name: Range(-1.0, 1.0) for name in names}
+            return {name: Range(-1.0, 1.0) for name in names}, {}
         raise UsageError(
             "EDG030",
             f"--precision {options.precision} needs calibration data",
@@ -175,7 +177,8 @@ def _ranges(
     made.entry["input_ranges"] = {
         name: [found.values[name].low, found.values[name].high] for name in inputs if name in found.values
     }
-    return {name: observer(item) for name, item in found.values.items() if item.low <= item.high}
+    means = {name: mean for name, item in found.values.items() if (mean := item.means) is not None}
+    return {name: observer(item) for name, item in found.values.items() if item.low <= item.high}, means
 
 
 def _honest(made: Quantized, ranges: Mapping[str, Range]) -> frozenset[str]:

@@ -26,7 +26,8 @@ class Statistics:
 
     Attributes:
         low, high: smallest and largest number of all.
-        constant: whether every element of every array was the same number.
+        sums: of the means along axis 1 (channels), one per array; empty where ranks or extents differ.
+        arrays: how many arrays were taken into account.
     """
 
     low: float = np.inf
@@ -34,6 +35,8 @@ class Statistics:
     width: float = 0.0
     first: int = 0
     counts: Array = field(default_factory=lambda: np.zeros(BINS, np.int64))
+    sums: Array = field(default_factory=lambda: np.zeros(0))
+    arrays: int = 0
 
     @property
     def constant(self) -> bool:
@@ -53,10 +56,28 @@ class Statistics:
         if not (np.isfinite(low) and np.isfinite(high)):
             return False
         self.low, self.high = min(self.low, low), max(self.high, high)
+        self._add_means(array)
         step = -(-flat.size // DRAWN)
         drawn = flat[:: step | 1] if step > 1 else flat  # an odd stride does not walk along one column of an image
         self._count(drawn.astype(np.float64))
         return True
+
+    def _add_means(self, array: Array) -> None:
+        self.arrays += 1
+        if array.ndim < 2:
+            return
+        means = array.mean(axis=tuple(axis for axis in range(array.ndim) if axis != 1), dtype=np.float64)
+        if self.arrays == 1:
+            self.sums = means
+        elif self.sums.shape == means.shape:
+            self.sums = np.add(self.sums, means)
+        else:
+            self.sums = np.zeros(0)
+
+    @property
+    def means(self) -> Array | None:
+        """The mean of every channel (axis 1), where there are channels."""
+        return self.sums / self.arrays if self.sums.size else None
 
     def _count(self, numbers: Array) -> None:
         extent = max(self.high - self.low, abs(self.high), abs(self.low))
@@ -121,6 +142,8 @@ class Calibration:
             "extents": np.array([[item.low, item.high, item.width] for item in items], np.float64).reshape(-1, 3),
             "firsts": np.array([item.first for item in items], np.int64),
             "counts": np.array([item.counts for item in items], np.int64).reshape(-1, BINS),
+            "sums": np.concatenate([np.zeros(0), *(item.sums for item in items)]),
+            "channels": np.array([[item.sums.size, item.arrays] for item in items], np.int64).reshape(-1, 2),
         }
 
     @classmethod
@@ -134,8 +157,12 @@ class Calibration:
         firsts, counts = arrays["firsts"], arrays["counts"]
         if counts.shape != (len(names), BINS) or extents.shape != (len(names), 3) or firsts.shape != (len(names),):
             raise ValueError("the arrays do not belong together")
+        channels = arrays["channels"]
+        sums = np.split(arrays["sums"], np.cumsum(channels[:-1, 0])) if len(names) else []
         values = {
-            str(name): Statistics(float(low), float(high), float(width), int(first), count)
-            for name, (low, high, width), first, count in zip(names, extents, firsts, counts)
+            str(name): Statistics(float(low), float(high), float(width), int(first), count, summed, int(number))
+            for name, (low, high, width), first, count, summed, (_, number) in zip(
+                names, extents, firsts, counts, sums, channels, strict=True
+            )
         }
         return cls(int(arrays["samples"]), values)

@@ -31,6 +31,11 @@ class Quantize(Pass):
     channel where the rules say so: ``scale = max |w| / 127``; biases int32 at scale ``input x weight``.  Values tied
     together by operators that need one scale (Concat, pooling, reshapes) get the union of their ranges.
 
+    Rounding weights shifts the mean of a result by the weights' error times the mean of the operand; where the means of
+    the operand's channels are known, the bias takes that shift back.
+
+    Source: Nagel et al., Data-Free Quantization through Weight Equalization and Bias Correction, 2019, section 4.2.
+
     Built by the converter, which has the ranges; not available in a pipeline string.
     """
 
@@ -38,6 +43,7 @@ class Quantize(Pass):
     rules: QuantizationRules = field(default=None)  # type: ignore[assignment]
     ranges: Mapping[str, Range] = field(default_factory=dict)
     keep: frozenset[str] = frozenset()
+    means: Mapping[str, Array] = field(default_factory=dict)
 
     def apply(self, model: Model) -> bool:
         work = _Work(self, model.graph)
@@ -72,6 +78,8 @@ class _Work:
     def __init__(self, options: Quantize, graph: Graph, *, known: bool = False):
         self.rules, self.ranges, self.graph = options.rules, options.ranges, graph
         self.known = known
+        self.means = options.means
+        self.originals: dict[Value, str] = {}
         self.changed = False
         self.nodes = [node for node in graph.nodes if node.name not in options.keep and self._fits(node)]
         self.fused = {node for node in self.nodes if self._is_fused(node)}
@@ -154,7 +162,9 @@ class _Work:
                 scale, zero = fixed.scale, fixed.zero_point
             else:
                 scale, zero = affine(found, self.rules.activation, self.rules.symmetric)
-            scales[self._wrap(value, scale, zero)] = scale
+            real = self._wrap(value, scale, zero)
+            scales[real] = scale
+            self.originals[real] = value.name
             self.changed = True
         for node in self.nodes:
             if node.op in WEIGHTED and node.operand(1).const is not None:
@@ -207,7 +217,9 @@ class _Work:
         bias, operand = node.input(2), node.operand(0)
         if bias is not None and bias.const is not None and operand in scales and node.op != "MatMul":
             products = (steps.astype(np.float64) * scales[operand]).astype(np.float32)
-            self._bias(node, bias.const, products)
+            mean = self.means.get(self.originals[operand])
+            shift = None if mean is None else mean_shift(node, array, steps, axis, mean)
+            self._bias(node, bias.const, products, shift)
 
     def _held(self, node: Node, value: Value, held: Tensor, steps: Array, axis: int) -> Value:
         """DequantizeLinear of the int8 form of a constant, rounded when it is read."""
@@ -222,9 +234,11 @@ class _Work:
         whole = self.graph.constant(Tensor(DataType.INT8, held.shape, load), f"{value.name}_quantized")
         return self._dequantized(node, whole, steps, np.zeros(steps.shape, np.int8), axis, value)
 
-    def _bias(self, node: Node, held: Tensor, products: Array) -> None:
+    def _bias(self, node: Node, held: Tensor, products: Array, shift: Array | None) -> None:
         limit = 2**31 - 1
         real = held.numpy().astype(np.float64).reshape(-1)
+        if shift is not None and shift.shape == real.shape:
+            real = real + shift
         integers = np.clip(np.round(real / products), -limit, limit).astype(np.int32)
         value = node.operand(2)
         whole = self.graph.constant(integers.reshape(held.shape), f"{value.name}_quantized")
@@ -263,3 +277,30 @@ class _Work:
         )
         graph.insert_before(node, made)
         return real
+
+
+def mean_shift(node: Node, weights: Array, steps: Array, axis: int, mean: Array) -> Array | None:
+    """What to add to the bias so that rounded weights give results of the same mean; None where that is not known.
+
+    Args:
+        weights: of a Conv [M, C/group, ...] or a Gemm, float32.
+        steps: one per result channel, along ``axis``, or one.
+        mean: of the operand's channels, [C], float64.
+    """
+    shape = [1] * weights.ndim
+    if steps.ndim:
+        shape[axis] = -1
+    spread = steps.reshape(shape)
+    error = weights - np.clip(np.round(weights / spread), -127, 127) * spread
+    if node.op == "Gemm":
+        plain = node.attr_float("alpha", 1.0) == 1.0 and node.attr_float("beta", 1.0) == 1.0
+        if not plain or node.attr_int("transA", 0) or error.shape[1 - axis] != mean.size:
+            return None
+        found: Array = (error if axis == 0 else error.T).astype(np.float64) @ mean
+        return found
+    groups = node.attr_int("group", 1)
+    if node.op != "Conv" or error.shape[1] * groups != mean.size:
+        return None
+    taps = error.sum(axis=tuple(range(2, error.ndim)), dtype=np.float64)
+    shifts: Array = np.einsum("goc,gc->go", taps.reshape(groups, -1, taps.shape[1]), mean.reshape(groups, -1))
+    return shifts.reshape(-1)

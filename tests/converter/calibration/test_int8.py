@@ -333,3 +333,28 @@ def test_errors_are_listed_per_channel_of_a_detector(tmp_path: Path) -> None:
     (output,) = result.document["verification"]["outputs"]
     assert len(output["channels"]) == 2 and max(output["channels"]) <= 0.05
     assert output["worst_channel"]["relative_l2"] == max(output["channels"])
+
+
+def test_biases_take_back_the_shift_of_rounded_weights(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Conv", ["x", "w", "b"], ["y"], group=2)],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", 1, [1, 16, 8, 8])],
+        [onnx.helper.make_tensor_value_info("y", 1, [1, 6, 6, 6])],
+        [
+            onnx.numpy_helper.from_array(generator.standard_normal((6, 8, 3, 3)).astype(np.float32), "w"),
+            onnx.numpy_helper.from_array(np.zeros(6, np.float32), "b"),
+        ],
+    )
+    model = tmp_path / "source.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 22)], ir_version=10), model)
+    array = (generator.standard_normal((8, 1, 16, 8, 8)) + 5).astype(np.float32)
+    result = int8(tmp_path, model, saved(tmp_path, array), data=saved(tmp_path, array))
+    reference, session = onnxruntime.InferenceSession(model), open_session(result.artifact)
+    errors = [session.run({"x": item})["y"] - reference.run(None, {"x": item})[0] for item in array]
+    shift = np.abs(np.mean(errors, axis=(0, 1, 3, 4)))
+    weights = onnx.numpy_helper.to_array(graph.initializer[0])
+    step = np.abs(weights).max(axis=(1, 2, 3), keepdims=True) / 127
+    uncorrected = 5 * np.abs((np.round(weights / step) * step - weights).sum(axis=(1, 2, 3)))
+    assert shift.max() < 0.25 * uncorrected.max()
