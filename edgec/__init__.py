@@ -7,6 +7,7 @@ The public API is loaded on first use, so that ``import edgec`` costs nothing::
     result = edgec.convert("model.onnx", target="tflite", output="out")
     result = edgec.import_("model.keras", "model.onnx")
     report = edgec.check("model.onnx", target="tflite")
+    report = edgec.bisect("model.onnx", target="tflite", precision="int8", calibration="samples.npz")
     facts = edgec.inspect("model.onnx")
     result = edgec.quantize("model.onnx", "model_int8.onnx", calibration="samples.npz")
     result = edgec.verify("out", against="model.onnx", data="samples.npz")
@@ -20,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 from edgec._version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from edgec.converter.bisect import bisect
+    from edgec.converter.bisection.report import BisectReport
     from edgec.converter.check import CheckReport, check
     from edgec.converter.convert import ConversionResult, convert
     from edgec.converter.import_ import ImportResult, import_
@@ -30,12 +33,14 @@ if TYPE_CHECKING:
     from edgec.errors import EdgecError
 
 __all__ = [
+    "BisectReport",
     "CheckReport",
     "ConversionResult",
     "EdgecError",
     "ImportResult",
     "QuantizeResult",
     "__version__",
+    "bisect",
     "check",
     "convert",
     "import_",
@@ -45,11 +50,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BisectReport": ("edgec.converter.bisection.report", "BisectReport"),
     "CheckReport": ("edgec.converter.check", "CheckReport"),
     "ConversionResult": ("edgec.converter.convert", "ConversionResult"),
     "EdgecError": ("edgec.errors", "EdgecError"),
     "ImportResult": ("edgec.converter.import_", "ImportResult"),
     "QuantizeResult": ("edgec.converter.quantize", "QuantizeResult"),
+    "bisect": ("edgec.converter.bisect", "bisect"),
     "check": ("edgec.converter.check", "check"),
     "convert": ("edgec.converter.convert", "convert"),
     "import_": ("edgec.converter.import_", "import_"),

@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "check": "Say of every node whether a target can hold it.",
     "inspect": "Show what a model or an artifact holds.",
     "verify": "Compare an artifact with the model it was made from.",
+    "bisect": "Find the node of a converted model that first differs from the source.",
     "explain": "Explain an error code or a rule.",
     "doctor": "Look at this machine: is everything here that the targets need?",
     "targets": "List the targets.",

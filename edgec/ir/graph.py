@@ -317,12 +317,16 @@ class Graph:
         for body in node.subgraphs:
             body.clear()
 
-    def clear(self) -> None:
-        """Drop all nodes and outputs, releasing the uses of values of enclosing graphs."""
+    def clear_outputs(self) -> None:
+        """Hand out nothing; the nodes stay."""
         for value in self._outputs:
             value._outputs -= 1
         self._outputs.clear()
         self.output_names.clear()
+
+    def clear(self) -> None:
+        """Drop all nodes and outputs, releasing the uses of values of enclosing graphs."""
+        self.clear_outputs()
         for node in list(self.nodes):
             node.set_inputs(())
             self.detach(node)
