@@ -221,6 +221,78 @@ def edgetpu_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def ethosu_page() -> str:
+    """docs/support/ethosu.md: what runs on which Ethos-U, by which rules, and the options of the target."""
+    from edgec.targets.ethosu.compiler import OLDEST, TOOL
+    from edgec.targets.ethosu.hardware import FAMILIES
+    from edgec.targets.ethosu.operators import U55, U85
+    from edgec.targets.ethosu.options import OPTIONS
+    from edgec.targets.ethosu.rules import RULES
+    from edgec.targets.rules import RULES as DEFINED
+    from edgec.targets.rules import rules_of
+
+    lines = [
+        NOTE,
+        "# What runs on the `ethosu` target\n",
+        "`edgec check MODEL --target ethosu` says for every operator of an int8 `.tflite`, index for index, whether",
+        "Vela will put it on the NPU (ok), leave it to the CPU (unsupported), or whether that depends on the NPU or is",
+        "known to Vela only (uncertain); of an ONNX model with quantization it says the same for the nodes behind the",
+        "operators. The tests hold every rule against what Vela 5.2.0 does with a small graph. What a conversion",
+        "reports, and what stands in the manifest, is what Vela did.\n",
+        "A model that runs on the NPU in part is converted, with a note that names the operators on the CPU;",
+        "`--require-device` refuses it. A model of which nothing runs on the NPU is refused.\n",
+        "## Operators\n",
+        "The rules behind an operator are those that it has besides the general ones; all others stay on the CPU.\n",
+        "| operator of LiteRT | U55, U65 | U85 | rules of its own |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name in sorted(U85):
+        codes = sorted(rule.code for rule in RULES if name in rule.operators)
+        rules = ", ".join(_rule_link(code) for code in codes) or "-"
+        lines.append(f"| {name} | {'yes' if name in U55 else 'no'} | yes | {rules} |")
+    general = sorted(rule.code for rule in RULES if not rule.operators)
+    lines += [
+        f"\nRules for every operator: {', '.join(_rule_link(code) for code in general)}.\n",
+        "## Rules\n",
+        "| rule | what it is about | |",
+        "| --- | --- | --- |",
+    ]
+    for rule in rules_of("ethosu"):
+        text = DEFINED[rule.code].documentation.split("\n\n")[0].replace("\n", " ")
+        lines.append(f"| {_rule_link(rule.code)} | {rule.title} | {text} |")
+    lines += [
+        "\n## NPUs\n",
+        "The system configuration and the memory mode are always given to Vela; the first of each list is the default,",
+        "which is what Vela itself falls back to. They are sections of `Arm/vela.ini`, which comes with Vela.\n",
+        "| accelerators | system configurations | memory modes |",
+        "| --- | --- | --- |",
+    ]
+    for family in FAMILIES:
+        cells = (family.accelerators, family.systems, family.memories)
+        lines.append("| " + " | ".join(", ".join(f"`{item}`" for item in cell) for cell in cells) + " |")
+    lines += [
+        "\n## Options\n",
+        f"`{TOOL.name}` {OLDEST} and later is driven (tested with 5.2.0): {TOOL.install}.",
+        f"${TOOL.variable} names it where it is neither beside Python nor on PATH. Without it the verified int8",
+        "`.tflite` and `model.plan.json` with the exact command are written; the exit code is 5.\n",
+        "| option | meaning |",
+        "| --- | --- |",
+    ]
+    lines += [f"| `--option {name}=VALUE` | {ETHOSU_OPTIONS[name]} |" for name in OPTIONS]
+    return "\n".join(lines) + "\n"
+
+
+ETHOSU_OPTIONS = {
+    "accelerator": "the NPU, `ethos-u55-256` by default (`--accelerator NAME` is the same)",
+    "system-config": "what lies around the NPU: clock and memories",
+    "memory-mode": "which of the memories hold constants, arena and cache",
+    "optimise": "`Performance` (default): fewer cycles; `Size`: less memory",
+    "arena-cache-size": "bytes of the cache memory area that Vela aims at, where it is not what the memory mode says",
+    "timeout": "time limit of the run in seconds, 600 by default",
+    "vela": "path of Vela",
+}
+
+
 EDGETPU_OPTIONS = {
     "segments": "cut the model into a pipeline of so many parts, one Edge TPU each (`--segments N` is the same)",
     "min-runtime-version": "oldest runtime that has to run the result, 10 to 14",
@@ -243,6 +315,7 @@ def pages() -> dict[Path, str]:
         HERE / "support" / "tflite.md": tflite_page(),
         HERE / "support" / "tflite-import.md": tflite_import_page(),
         HERE / "support" / "edgetpu.md": edgetpu_page(),
+        HERE / "support" / "ethosu.md": ethosu_page(),
     }
 
 

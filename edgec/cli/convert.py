@@ -19,8 +19,8 @@ from edgec.cli import options
 @click.option(
     "--io-layout",
     type=click.Choice(["ONNX", "NHWC"], case_sensitive=False),
-    help="ONNX keeps the model's shapes; NHWC turns image inputs and outputs channels-last. Default: NHWC for edgetpu, "
-    "ONNX for the other targets.",
+    help="ONNX keeps the model's shapes; NHWC turns image inputs and outputs channels-last. Default: NHWC for edgetpu "
+    "and ethosu, ONNX for the other targets.",
 )
 @options.precision
 @options.images
@@ -58,6 +58,7 @@ def command(
     check_ir: bool,
     plan: bool,
     segments: int | None,
+    accelerator: str | None,
     require_device: bool,
     target_options: tuple[tuple[str, str], ...],
     as_json: bool,
@@ -74,6 +75,8 @@ def command(
     extra = options.collect(target_options, "--option")
     if segments is not None:
         extra["segments"] = segments
+    if accelerator is not None:
+        extra["accelerator"] = accelerator
     if require_device:
         extra["require-device"] = True
     from edgec.cli.documents import print_document

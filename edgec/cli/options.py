@@ -119,7 +119,7 @@ def named_option(text: str) -> tuple[str, str]:
 
 
 def target_options(command: Command) -> Command:
-    """``--option``, ``--segments`` and ``--require-device``: what only some targets read."""
+    """``--option``, ``--accelerator``, ``--segments`` and ``--require-device``: what only some targets read."""
     for option in (
         click.option(
             "--option",
@@ -128,6 +128,9 @@ def target_options(command: Command) -> Command:
             multiple=True,
             metavar="KEY=VALUE",
             help="An option of the target alone; docs/support/ lists them. Repeat per option.",
+        ),
+        click.option(
+            "--accelerator", metavar="NAME", help="The NPU to compile for, such as ethos-u55-128 of the target ethosu."
         ),
         click.option(
             "--require-device", is_flag=True, help="Refuse a model of which a part would run beside the device."
@@ -216,14 +219,15 @@ def precision(command: Command) -> Command:
     for option in (
         click.option(
             "--io-dtype",
-            type=click.Choice(["float32", "int8"], case_sensitive=False),
-            help="Element type of float inputs and outputs of a quantized artifact. Default: what the target prefers.",
+            type=click.Choice(["float32", "int8", "int16"], case_sensitive=False),
+            help="Element type of float inputs and outputs: int8 with --precision int8, int16 with int16x8. Default: "
+            "what the target prefers.",
         ),
         click.option(
             "--precision",
             metavar="NAME",
-            help="float32, int8, int16x8, float16 or dynamic-int8, as far as the target has it. Default: int8 with "
-            "--calibration, else the target's own.",
+            help="float32, int8, int16x8, float16 (fp16) or dynamic-int8, as far as the target has it. Default: int8 "
+            "with --calibration, else the target's own.",
         ),
     ):
         command = option(command)

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
+from edgec.targets.ethosu import compiler as vela
+
 from .conftest import ROOT, Shell
 
 READMES = sorted((ROOT / "examples").glob("*/README.md"))
@@ -24,6 +26,8 @@ def shell_blocks(document: Path) -> list[str]:
 
 
 def marks(document: Path) -> list[pytest.MarkDecorator]:
+    if document.parent.name == "ethosu":
+        return [pytest.mark.skipif(vela.find() is None, reason=f"the example needs Vela: {vela.TOOL.install}")]
     packages = NEEDS.get(document.parent.name, ())
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     reason = f"the example needs {', '.join(missing)}, not installed here"

@@ -62,9 +62,9 @@ def predict(graph: FlatGraph, families: Sequence[Family] = FAMILIES) -> Mapping:
 
 
 def _shapes_only(graph: FlatGraph) -> set[int]:
-    """Operators that compute nothing but the shape operand of a RESHAPE whose result has a fixed shape (the batch left aside).
+    """Operators that compute nothing but the shape operand of a RESHAPE whose result has a fixed shape.
 
-    Vela takes the shape of the result and drops them.
+    The batch may be open: Vela takes the shape of the result and drops them.
     """
     needed = {tensor.index for tensor in graph.outputs}
     found: set[int] = set()
