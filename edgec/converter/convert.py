@@ -119,7 +119,7 @@ def convert(
             given.
         images: how the images of a calibration folder become inputs.
         method: how ranges follow from the data: ``minmax``, ``percentile``, ``entropy`` or ``mse``.
-        io_dtype: ``int8`` makes inputs and outputs integers; by default what the target prefers.
+        io_dtype: ``int8`` (``int16`` of int16x8) makes inputs and outputs integers; by default what the target prefers.
         cache: folder for calibration statistics; the user's cache folder by default.
         passes: a pipeline instead of the target's own.
         print_ir_after: passes after which the IR is printed on standard error.

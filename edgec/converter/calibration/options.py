@@ -8,12 +8,15 @@ from pathlib import Path
 from edgec.converter.calibration import cache as caches
 from edgec.converter.calibration.data import CalibrationData, Samples
 from edgec.converter.calibration.images import ImageOptions, image_files
-from edgec.converter.calibration.quantizing import IO_DTYPES, PrecisionOptions
+from edgec.converter.calibration.quantizing import PrecisionOptions
 from edgec.errors import UsageError
 from edgec.targets.base import Target
 
 _LIMITS = {"int8": "int8", "int16x8": "int8", "dynamic-int8": "int8", "float16": "float16"}
 """By whose limits the artifacts of a precision are verified; those of others by what the model's own types imply."""
+
+ALIASES = {"fp16": "float16", "fp32": "float32"}
+"""Other names of precisions."""
 
 METHOD_NAMES = ("minmax", "percentile", "entropy", "mse")
 
@@ -44,13 +47,14 @@ def precision_options(
         UsageError: EDG001 for a precision, method or element type that the target does not have.
     """
     implied = "int8" if calibration is not None and "int8" in target.precisions else target.precisions[0]
-    chosen = precision or implied
+    chosen = ALIASES.get(precision or "", precision) or implied
     if chosen not in target.precisions:
         known = ", ".join(target.precisions)
         raise UsageError("EDG001", f"{target.name} has no precision '{chosen}'", why=f"it has: {known}")
     if method not in METHOD_NAMES:
         raise UsageError("EDG001", f"unknown method '{method}'", why=f"known: {', '.join(METHOD_NAMES)}")
-    quantized = target.quantization(chosen) is not None
+    rules = target.quantization(chosen)
+    quantized = rules is not None
     if calibration is not None and not quantized:
         raise UsageError(
             "EDG001",
@@ -58,9 +62,11 @@ def precision_options(
             help="leave --calibration out, or give another --precision",
         )
     held = io_dtype or (target.io_dtype if quantized else "float32")
-    if held not in IO_DTYPES or (held != "float32" and not quantized):
-        why = f"precision {chosen} has float32 inputs and outputs" if not quantized else f"known: {IO_DTYPES}"
-        raise UsageError("EDG001", f"inputs and outputs cannot be {held}", why=why)
+    kinds = ["float32", *([rules.activation.label] if rules is not None else [])]
+    if held not in kinds:
+        raise UsageError(
+            "EDG001", f"inputs and outputs cannot be {held}", why=f"with precision {chosen}: {' or '.join(kinds)}"
+        )
     if images is not None and images != ImageOptions() and not _has_images(calibration):
         raise UsageError(
             "EDG001", "--mean, --scale, --resize and --layout are for a folder of images", where="--calibration"

@@ -18,7 +18,6 @@ from edgec.ir.quantization import Affine, QuantizationRules, Range
 from edgec.ir.types import Array
 
 METHOD: Final = "minmax"
-IO_DTYPES: Final = ("float32", "int8")
 PREPARING: Final = "decompose"
 """Passes that only quantized graphs need."""
 _QUANTIZING: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
@@ -32,7 +31,8 @@ class PrecisionOptions:
         precision: one of the target's :attr:`edgec.targets.base.Target.precisions`.
         data: what to calibrate with; a model that is quantized already needs none.
         method: one of :data:`edgec.converter.calibration.observers.METHODS`.
-        io_dtype: element type of inputs and outputs that are float32 in the model: ``float32`` or ``int8``.
+        io_dtype: element type of inputs and outputs that are float32 in the model: ``float32``, or that of the
+            activations.
         cache: folder that keeps statistics between runs; None for nowhere.
     """
 
@@ -87,7 +87,7 @@ def quantize(
         made.notes.append("the model is quantized already: its own scales are taken" + _unused(options))
     else:
         _calibrated(made, rules, options, structure_only, progress)
-    if options.io_dtype == "int8":
+    if options.io_dtype != "float32":
         made.quantized_io, left = integer_interface(made.model)
         for name in left:
             made.notes.append(f"'{name}' stays float32: it is not computed by an integer kernel")

@@ -358,3 +358,20 @@ def test_biases_take_back_the_shift_of_rounded_weights(tmp_path: Path) -> None:
     step = np.abs(weights).max(axis=(1, 2, 3), keepdims=True) / 127
     uncorrected = 5 * np.abs((np.round(weights / step) * step - weights).sum(axis=(1, 2, 3)))
     assert shift.max() < 0.25 * uncorrected.max()
+
+
+def test_int16_inputs_and_outputs(tmp_path: Path) -> None:
+    model, data = written(tmp_path, SMALL), saved(tmp_path, samples())
+    options: dict[str, Any] = {"target": "tflite", "output": tmp_path / "out", "calibration": data, "isolate": False}
+    result = convert(model, precision="int16x8", io_dtype="int16", **options)
+    validate(json.loads(result.manifest.read_text()))
+    assert {item["dtype"] for item in result.document["artifact"]["inputs"]} == {"int16"}
+    with pytest.raises(EdgecError, match="cannot be int8"):
+        convert(model, precision="int16x8", io_dtype="int8", **options)
+
+
+def test_fp16_is_float16(tmp_path: Path) -> None:
+    result = convert(
+        written(tmp_path, SMALL), target="tflite", output=tmp_path / "out", precision="fp16", isolate=False
+    )
+    assert result.document["options"]["precision"] == "float16"
