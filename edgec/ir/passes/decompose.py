@@ -19,18 +19,18 @@ class Decompose(Pass):
     """Prepare a float graph for quantization.
 
     ``HardSigmoid(x)`` becomes ``Clip(alpha x + beta, 0, 1)``, with alpha 1/6 and beta 1/2 ``Clip(x + 3, 0, 6) / 6``,
-    whose steps are finer; ``x / c`` becomes ``x * (1 / c)``.  Every intermediate value then has a range that
-    calibration can find.
+    whose steps are finer; ``x / c`` becomes ``x * (1 / c)``; ``Sum(a, b, c)`` becomes ``(a + b) + c``.  Every
+    intermediate value then has a range that calibration can find.
 
-    Source: ONNX operator specification, HardSigmoid-22, Div-14.
+    Source: ONNX operator specification, HardSigmoid-22, Div-14, Sum-13.
     """
 
     name: ClassVar[str] = "decompose"
-    ops: tuple[str, ...] = ("HardSigmoid", "Div")
+    ops: tuple[str, ...] = ("HardSigmoid", "Div", "Sum")
 
     def apply(self, model: Model) -> bool:
         changed = False
-        for op, rewrite in (("HardSigmoid", _hard_sigmoid), ("Div", _division)):
+        for op, rewrite in (("HardSigmoid", _hard_sigmoid), ("Div", _division), ("Sum", _sum)):
             if op in self.ops:
                 changed = rewrite_each(model, op, rewrite) or changed
         return changed
@@ -66,4 +66,15 @@ def _division(graph: Graph, node: Node) -> bool:
         return False
     inverse = graph.constant((1 / numbers.astype(np.float64)).astype(np.float32), f"{divisor.name}_inverse")
     replace_node(graph, node, graph.build(node, "Mul", [node.operand(0), inverse]).output)
+    return True
+
+
+def _sum(graph: Graph, node: Node) -> bool:
+    operands = [value for value in node.inputs if value is not None]
+    if len(operands) < 2 or any(value.dtype is not DataType.FLOAT for value in operands):
+        return False
+    total = operands[0]
+    for value in operands[1:]:
+        total = graph.build(node, "Add", [total, value]).output
+    replace_node(graph, node, total)
     return True

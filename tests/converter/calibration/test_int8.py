@@ -375,3 +375,10 @@ def test_fp16_is_float16(tmp_path: Path) -> None:
         written(tmp_path, SMALL), target="tflite", output=tmp_path / "out", precision="fp16", isolate=False
     )
     assert result.document["options"]["precision"] == "float16"
+
+
+def test_a_sum_of_several_operands_runs_on_integers(tmp_path: Path) -> None:
+    text = SMALL.replace("y = Relu (c)", "r = Relu (c)\n  y = Sum (c, r, r)")
+    result = int8(tmp_path, written(tmp_path, text), saved(tmp_path, samples()))
+    assert result.document["quantization"]["float_nodes"] == []
+    assert result.document["artifact"]["operators"]["ADD"] == 2

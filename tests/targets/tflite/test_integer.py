@@ -151,3 +151,18 @@ def test_operands_of_a_concatenation_are_brought_to_one_scale() -> None:
     }"""
     )
     assert counts(check(text, 0.035))["QUANTIZE"] == 4
+
+
+def test_an_average_without_its_padding_needs_a_float_factor_and_is_computed_in_float() -> None:
+    text = (
+        HEADER
+        + """
+    g (float[1,2,7,7] x) => (float[1,2,4,4] y) <float a = {0.03}, int8 p = {5}> {
+      x1 = QuantizeLinear (x, a, p)
+      x2 = DequantizeLinear (x1, a, p)
+      s = AveragePool <kernel_shape = [3,3], strides = [2,2], pads = [1,1,1,1]> (x2)
+      s1 = QuantizeLinear (s, a, p)
+      y = DequantizeLinear (s1, a, p)
+    }"""
+    )
+    check(text, 0.03)

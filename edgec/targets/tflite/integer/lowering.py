@@ -164,4 +164,7 @@ def _objection(ops: list[Op], dtype: DataType) -> str:
         for tensor in op.outputs:
             if tensor.dtype is not dtype or tensor.scale is None:
                 return f"a part of it is {tensor.dtype.name.lower()} ({op.code})"
+        for operand in op.inputs:
+            if operand is not None and operand.dtype.is_float:
+                return f"a part of it takes a float operand ({op.code})"
     return ""
