@@ -85,6 +85,11 @@ class Builder:
             return hint
         return self.name(f"{hint}_{count}")
 
+    def reserve(self, names: Iterable[str]) -> None:
+        """Keep names for the program's inputs and outputs."""
+        for name in names:
+            self._names.setdefault(name, 1)
+
     def constant(self, array: Any, dtype: DataType | None = None, name: str | None = None) -> T:
         """A constant from an array in memory; equal small ones are shared."""
         held = np.asarray(array) if dtype is None else np.asarray(array).astype(dtype.numpy)

@@ -269,6 +269,7 @@ class Lowerer:
 
     def run(self) -> Program:
         """Lower everything; what was refused is in :attr:`refusals`, and then the program is not usable."""
+        self.builder.reserve([*(value.name for value in self.graph.inputs), *self.graph.output_names])
         self._inputs()
         outputs = [(value, self._io_permutation(value)) for value in self.graph.outputs if value.shape is not None]
         given = {value: self._stored[value][1] for value in self.graph.inputs if value in self._stored}
@@ -293,7 +294,7 @@ class Lowerer:
                 continue
             permutation = self._io_permutation(value)
             shape = stored([dim if isinstance(dim, int) else -1 for dim in value.shape], permutation)
-            tensor = T(self.builder.name(value.name), value.dtype, shape)
+            tensor = T(value.name, value.dtype, shape)
             if permutation != identity(value.rank):
                 self.layouts[value.name] = permutation
             program.inputs.append(tensor)

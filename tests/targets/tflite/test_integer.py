@@ -166,3 +166,15 @@ def test_an_average_without_its_padding_needs_a_float_factor_and_is_computed_in_
     }"""
     )
     check(text, 0.03)
+
+
+def test_constants_of_int16_reach_operators_that_compute_in_float() -> None:
+    text = (
+        HEADER
+        + """
+    g (float[2,4] x) => (float[2,4] y) <int16[4] c = {1000, -2000, 3000, 4000}, float s = {0.001}, int16 z = {0}> {
+      d = DequantizeLinear (c, s, z)
+      y = Div (x, d)
+    }"""
+    )
+    check(text, 1e-5)

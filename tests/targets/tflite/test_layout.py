@@ -145,3 +145,16 @@ def test_a_computed_operand_of_lower_rank_broadcasts_in_channels_last() -> None:
     }}"""
     )
     assert_equivalent(text)
+
+
+def test_no_two_tensors_share_a_name() -> None:
+    text = (
+        HEADER
+        + """
+    g (float[1,3,4,5] x) => (float[1,3,4,5] y) {
+      s = Softplus (x)
+      y = Mish (s)
+    }"""
+    )
+    names = [tensor.name for tensor in assert_equivalent(text).payload.tensors()]
+    assert len(names) == len(set(names))

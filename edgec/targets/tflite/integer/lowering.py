@@ -96,6 +96,10 @@ class Integers:
         """The results of a node on integers, or None where it is to be lowered as usual."""
         if node in self.storage.through:
             return [self._renamed(node, choice)]
+        if node.outputs[0] in self.storage.weights:  # a constant, real numbers for whoever computes in float
+            from edgec.targets.tflite.lowering import Call, as_list
+
+            return as_list(entry.lower(Call(self.lowerer, node, choice)))
         form = form_of(node, self.storage)
         if form is not None:
             return self._attempt(node, choice, entry, form)

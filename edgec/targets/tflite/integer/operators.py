@@ -48,6 +48,9 @@ FIXED16: dict[str, Quantization] = {
     "Tanh": Quantization(DataType.INT16, (1 / 32768,), (0,)),
 }
 
+EIGHT_BITS_ONLY = frozenset({"HardSwish", "Elu", "Gelu", "LogSoftmax", "Sqrt"})
+"""Operators whose integer kernels take int8 but not int16.  Source: LiteRT kernels hard_swish.cc, gelu.cc, ..."""
+
 KERNELS = frozenset(
     "ADD SUB MUL MEAN SUM REDUCE_MAX REDUCE_MIN HARD_SWISH LEAKY_RELU ELU GELU EXP LOGISTIC TANH SOFTMAX LOG_SOFTMAX "
     "BATCH_MATMUL CONV_2D DEPTHWISE_CONV_2D TRANSPOSE_CONV FULLY_CONNECTED RELU RELU6 RELU_N1_TO_1 RELU_0_TO_1 PRELU "
@@ -75,6 +78,8 @@ def form_of(node: Node, storage: Storage) -> Form | None:
         return None
     wanted = held[0]
     assert wanted is not None
+    if wanted.dtype is DataType.INT16 and node.op in EIGHT_BITS_ONLY:
+        return None
     positions = DATA_OPERANDS.get(node.op, (0,)) or tuple(range(len(node.inputs)))
     for position in positions:
         value = node.input(position)
