@@ -8,6 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 from edgec.ir.graph import Tensor
 from edgec.targets.tflite.absorb import absorb
 from edgec.targets.tflite.program import Op, Program, T
+from edgec.targets.tflite.sharing import protect
 
 FUSED = {
     "RELU": schema.ActivationFunctionType.RELU,
@@ -28,6 +29,7 @@ def tidy(program: Program) -> None:
     absorb(program)
     _fuse_biases(program)
     _fuse_activations(program)
+    protect(program)
 
 
 def _fuse_biases(program: Program) -> None:

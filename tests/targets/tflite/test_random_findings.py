@@ -79,3 +79,26 @@ def test_softmax_and_products_of_nothing() -> None:
     shares = b.add("Softmax", b.input((2, 0)))
     sums = b.add("MatMul", b.input((2, 0)), b.input((0, 3)))
     assert_holds(b.build(shares, sums), refusal=False)
+
+
+def test_a_tensor_behind_a_reshape_is_not_overwritten_before_its_last_use() -> None:
+    b = ModelBuilder()
+    y = b.add("Add", b.add("Mul", b.input((1, 2, 3, 4)), b.weights(4)), b.weights(4))
+    flat = b.add("Softmax", b.add("Reshape", y, b.constant([12, 2], np.int64)))
+    sum_of_both = b.add("Add", y, b.add("Reshape", b.add("Tanh", flat), b.constant([1, 2, 3, 4], np.int64)))
+    assert assert_holds(b.build(sum_of_both), refusal=False).operators["SLICE"] == 1
+
+
+def test_no_copy_is_made_where_memory_is_shared_safely() -> None:
+    b = ModelBuilder()
+    y = b.add("Add", b.add("Mul", b.input((1, 2, 3, 4)), b.weights(4)), b.weights(4))
+    turned = b.add("Transpose", y, perm=[0, 2, 3, 1])
+    flat = b.add("Softmax", b.add("Reshape", y, b.constant([12, 2], np.int64)))
+    assert "SLICE" not in assert_holds(b.build(turned, flat), refusal=False).operators
+
+
+def test_scales_that_leave_every_extent_resize_nothing() -> None:
+    b = ModelBuilder()
+    x, scales = b.input((1, 1, 2, 3)), b.constant([1, 1, 1.2, 1.3], np.float32)
+    for mode in ("nearest", "linear", "cubic"):
+        assert_holds(b.build(b.add("Resize", x, "", scales, mode=mode)), refusal=False)

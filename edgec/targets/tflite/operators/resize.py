@@ -68,13 +68,14 @@ def coordinates(call: Call, axis: int, scale: float) -> Array:
         case "half_pixel_symmetric":
             adjustment = out / (by * length)
             center = length / np.float32(2)
-            return center * (one - adjustment) + (x + half) / by - half
+            offset = np.float64(center * (one - adjustment))  # from here on ONNX Runtime computes in float64
+            return (offset + (x + half).astype(np.float64) / np.float64(by) - 0.5).astype(np.float32)
         case "pytorch_half_pixel":
             return (x + half) / by - half if out > 1 else np.zeros_like(x)
         case "align_corners":
             return x * (length - one) / (out - one) if out > 1 else np.zeros_like(x)
         case "asymmetric":
-            return x / by
+            return x * length / out if np.isclose(length * by, out, rtol=1e-6) else x / by
         case "tf_crop_and_resize":
             roi = call.const(1, "roi").astype(np.float32)
             axes = call.node.attr_ints("axes", list(range(len(call.dims(0)))))
@@ -103,7 +104,11 @@ def _round(x: Array, mode: str) -> Array:
 
 @lowers("Resize", layout=Along(allowed=_allowed, operands=(0,), default=_preferred))
 def resize(call: Call) -> T:
-    """The direct operator where its coordinates are ONNX's, else one separable step per axis."""
+    """The direct operator where its coordinates are ONNX's, else one separable step per axis.
+
+    Where no extent changes nothing is resized, whatever the scales say, and an axis with the scale 1 is not cropped: so
+    does ONNX Runtime.
+    """
     dims, out = call.dims(0), call.out_dims()
     mode = call.node.attr_str("mode", "nearest")
     x = call.x(0)
@@ -111,6 +116,8 @@ def resize(call: Call) -> T:
         refuse(f"the mode '{mode}'", rule="EDG406")
     if mode != "nearest" and x.dtype is not DataType.FLOAT:
         refuse(f"{mode} interpolation of {x.dtype.name.lower()}", rule="EDG403")
+    if dims == out:
+        return call.b.copy(x)
     scales = resize_scales(call)
     direct = _direct(call, x, mode, scales)
     if direct is not None:
@@ -119,7 +126,7 @@ def resize(call: Call) -> T:
     named = {axis % len(dims) for axis in call.node.attr_ints("axes", list(range(len(dims))))}
     outside: Array | None = None
     for axis in range(len(dims)):
-        if axis not in named or (dims[axis] == out[axis] and scales[axis] == 1.0 and not cropped):
+        if axis not in named or (dims[axis] == out[axis] and scales[axis] == 1.0):
             continue
         position = coordinates(call, axis, scales[axis])
         if dims[axis] == out[axis] and np.array_equal(position, np.arange(out[axis])):
