@@ -12,7 +12,7 @@ import numpy as np
 from edgec.ir.types import DataType
 from edgec.targets.tflite.builder import broadcast, options
 from edgec.targets.tflite.layout import ELEMENTWISE
-from edgec.targets.tflite.lowering import Call, lowers, refuse
+from edgec.targets.tflite.lowering import Call, lowers
 from edgec.targets.tflite.operators.integers import absolute, divide_int64, integer_power, integer_power_of
 from edgec.targets.tflite.program import T
 
@@ -136,14 +136,24 @@ def power(call: Call) -> T:
 
 
 def _integer_power(call: Call, x: T, y: T) -> T:
-    """Integers to integer powers exactly; an exponent that is a float must be a whole number known beforehand."""
+    """Integers to integer powers exactly; to powers that are floats exactly where these are whole numbers.
+
+    Elsewhere the power is taken in float32 and cut to an integer, which is off by one at most below 2^24; the notes say
+    so.
+    """
     b = call.b
     if call.is_const(1):
         exponent = call.const(1, "the exponent").astype(np.float64)
         if exponent.size == 1 and exponent.ndim <= x.rank and exponent >= 0 and exponent == np.floor(exponent):
             return integer_power(b, x, int(exponent.reshape(())))
     if y.dtype is DataType.FLOAT:
-        refuse(f"{x.dtype.name.lower()} to powers that are floats", "cast the base to float32", rule="EDG403")
+        zero = b.scalar(0.0, y)
+        whole = b.binary("LOGICAL_AND", b.compare("EQUAL", y, b.unary("FLOOR", y)), b.compare("GREATER_EQUAL", y, zero))
+        exact = integer_power_of(b, x, b.cast(b.select(whole, y, zero), DataType.INT32))
+        base = b.cast(x, DataType.FLOAT)
+        real = b.one("POW", [base, y], DataType.FLOAT, broadcast(x.shape, y.shape), options("PowOptions"))
+        call.lowerer.notes.append(f"'{call.node.name}' (Pow): fractional powers of integers are taken in float32")
+        return b.select(whole, exact, b.cast(real, x.dtype))
     return integer_power_of(b, x, b.cast(y, DataType.INT32) if y.dtype in SMALL_INTEGERS else y)
 
 
