@@ -102,3 +102,10 @@ def test_scales_that_leave_every_extent_resize_nothing() -> None:
     x, scales = b.input((1, 1, 2, 3)), b.constant([1, 1, 1.2, 1.3], np.float32)
     for mode in ("nearest", "linear", "cubic"):
         assert_holds(b.build(b.add("Resize", x, "", scales, mode=mode)), refusal=False)
+
+
+def test_one_slope_for_every_channel() -> None:
+    b = ModelBuilder()
+    x = b.input((1, 2, 3, 3))
+    model = b.build(b.add("PRelu", x, b.constant(1.5, np.float32)), b.add("PRelu", x, b.weights(1, 1, 1)))
+    assert assert_holds(model, refusal=False).operators["LEAKY_RELU"] == 2

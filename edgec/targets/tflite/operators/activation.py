@@ -36,11 +36,16 @@ def leaky_relu(call: Call) -> T:
 
 @lowers("PRelu", layout=ELEMENTWISE)
 def prelu(call: Call) -> T:
-    """PRELU for a slope that broadcasts over the image; otherwise composed."""
+    """LEAKY_RELU for one slope, PRELU for slopes that broadcast over the image; otherwise composed."""
     b = call.b
     x, slope = call.aligned(0), call.aligned(1)
-    if x.dtype is DataType.FLOAT and x.rank == 4 and slope.const is not None and slope.shape[0] == 1:
-        return b.one("PRELU", [x, b.reshape(slope, slope.shape[1:])], x.dtype, x.shape)
+    if x.dtype is DataType.FLOAT and slope.const is not None and slope.size == 1 and slope.rank <= x.rank:
+        alpha = float(slope.const.numpy().reshape(()))
+        return b.unary("LEAKY_RELU", x, table=options("LeakyReluOptions", alpha=alpha))
+    if x.dtype is DataType.FLOAT and x.rank == 4 and slope.const is not None and slope.rank <= 4:
+        whole = (*(1,) * (4 - slope.rank), *slope.shape)
+        if whole[0] == 1:
+            return b.one("PRELU", [x, b.reshape(slope, whole[1:])], x.dtype, x.shape)
     return widened(call, lambda v, s: b.select(b.compare("LESS", v, b.scalar(0, v)), b.mul(v, s), v), x, slope)
 
 
