@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 from edgec.ir.graph import Model
 from edgec.ir.quantization import Affine, QuantizationRules
+from edgec.targets.knobs import Circumstances, Knobs, batch_knob
 
 
 class Verdict(enum.StrEnum):
@@ -247,6 +248,10 @@ class Target(ABC):
     @abstractmethod
     def session(self, artifact: Path, threads: int = 1) -> SessionSpec:
         """How to run the artifact on this machine."""
+
+    def knobs(self, circumstances: Circumstances) -> Knobs:
+        """What the tuner may change; nothing but the batch unless the target says more."""
+        return Knobs(tuple(batch_knob(circumstances)))
 
     @abstractmethod
     def inspect(self, artifact: Path) -> dict[str, Any]:

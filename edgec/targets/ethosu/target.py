@@ -31,6 +31,7 @@ from edgec.targets.ethosu.mapping import Mapping, predict, shortened
 from edgec.targets.ethosu.options import OPTIONS, VelaOptions
 from edgec.targets.ethosu.package import decode, is_compiled
 from edgec.targets.ethosu.rules import COMPILED
+from edgec.targets.knobs import Circumstances, Knobs
 from edgec.targets.tflite.graph import FlatModel, read
 from edgec.targets.tflite.program import Program
 from edgec.targets.tflite.target import TARGET as TFLITE
@@ -213,6 +214,12 @@ class EthosU(Target):
     def inspect(self, artifact: Path) -> dict[str, Any]:
         """Operators left, inputs, outputs, and the decoded command streams: NPU, bytes of constants and arenas."""
         return {**TFLITE.inspect(artifact), "ethosu": decode(artifact).to_json()}
+
+    def knobs(self, circumstances: Circumstances) -> Knobs:
+        """See :mod:`edgec.targets.ethosu.knobs`."""
+        from edgec.targets.ethosu.knobs import knobs
+
+        return knobs(circumstances)
 
     def doctor(self) -> list[Finding]:
         """Vela; it is not needed to check a model."""

@@ -12,6 +12,7 @@ from edgec.errors import UnsupportedError
 from edgec.ir.graph import Model
 from edgec.ir.passes import DEFAULT
 from edgec.targets.base import Artifact, Finding, Lowered, Refusal, SessionSpec, Target, TargetOptions
+from edgec.targets.knobs import Circumstances, Knobs
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,12 @@ class OnnxRuntimeTarget(Target):
             "inputs": [_value(item) for item in proto.graph.input],
             "outputs": [_value(item) for item in proto.graph.output],
         }
+
+    def knobs(self, circumstances: Circumstances) -> Knobs:
+        """See :mod:`edgec.targets.onnxruntime.knobs`."""
+        from edgec.targets.onnxruntime.knobs import knobs
+
+        return knobs(circumstances)
 
     def doctor(self) -> list[Finding]:
         """Whether ONNX Runtime is there and runs a model."""

@@ -11,6 +11,7 @@ from edgec.errors import EXIT_UNSUPPORTED, UnsupportedError
 from edgec.ir.graph import Model
 from edgec.ir.quantization import QuantizationRules
 from edgec.targets.base import Artifact, Finding, Lowered, Refusal, SessionSpec, Target, TargetOptions
+from edgec.targets.knobs import Circumstances, Knobs
 
 
 class TFLite(Target):
@@ -35,7 +36,7 @@ class TFLite(Target):
 
         expand = f"expand-functions{{ops={'+'.join(expanded_operators())}}}"
         standard = "rewrite-ml,select-branches,fuse-layernorm,fuse-upsample"
-        return f"{DEFAULT},{standard},{expand},eliminate-identity,merge-reshapes,eliminate-dead-code"
+        return f"{DEFAULT},{standard},{expand},eliminate-identity,merge-reshapes,wrap-moves,eliminate-dead-code"
 
     def refusals(self, model: Model, options: TargetOptions) -> list[Refusal]:
         """Every node that :meth:`lower` would refuse: the same walk, without writing."""
@@ -91,6 +92,12 @@ class TFLite(Target):
         from edgec.targets.tflite.reader import inspect
 
         return inspect(artifact)
+
+    def knobs(self, circumstances: Circumstances) -> Knobs:
+        """See :mod:`edgec.targets.tflite.knobs`."""
+        from edgec.targets.tflite.knobs import knobs
+
+        return knobs(circumstances)
 
     def doctor(self) -> list[Finding]:
         """Whether the LiteRT runtime is installed."""
