@@ -56,7 +56,7 @@ class QuantizationRules:
     """How a target wants its graphs quantized.
 
     Attributes:
-        activation: element type of values computed at run time: INT8 or INT16.
+        activation: element type of values computed at run time: INT8, UINT8 or INT16.
         symmetric: whether zero points of activations must be 0.
         quantizable: operators that run on integers.
         same: operators whose operands and result share one scale and zero point.
@@ -78,7 +78,13 @@ class QuantizationRules:
     @property
     def limits(self) -> tuple[int, int]:
         """Smallest and largest integer of an activation."""
-        return (-128, 127) if self.activation is DataType.INT8 else (-32768, 32767)
+        return limits_of(self.activation)
+
+
+def limits_of(dtype: DataType) -> tuple[int, int]:
+    """Smallest and largest number of an integer type."""
+    found = np.iinfo(dtype.numpy)
+    return int(found.min), int(found.max)
 
 
 def affine(found: Range, dtype: DataType, symmetric: bool) -> tuple[float, int]:
@@ -90,7 +96,7 @@ def affine(found: Range, dtype: DataType, symmetric: bool) -> tuple[float, int]:
     Source: Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference,
     2017, section 3; LiteRT 8-bit quantization specification.
     """
-    least, most = (-128, 127) if dtype is DataType.INT8 else (-32768, 32767)
+    least, most = limits_of(dtype)
     low, high = min(found.low, 0.0), max(found.high, 0.0)
     span, steps = (max(-low, high), most) if symmetric else (high - low, most - least)
     scale = float(np.float32(span / steps))

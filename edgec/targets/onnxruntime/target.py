@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from edgec.errors import UnsupportedError
 from edgec.ir.graph import Model
 from edgec.ir.passes import DEFAULT
+from edgec.ir.quantization import QuantizationRules
 from edgec.targets.base import Artifact, Finding, Lowered, Refusal, SessionSpec, Target, TargetOptions
 from edgec.targets.knobs import Circumstances, Knobs
 
@@ -36,8 +37,15 @@ class OnnxRuntimeTarget(Target):
     suffix: ClassVar[str] = ".onnx"
     sidecars: ClassVar[tuple[str, ...]] = (".session.json",)
     static_shapes: ClassVar[bool] = False
+    precisions: ClassVar[tuple[str, ...]] = ("float32", "int8")
     # ONNX Runtime 1.31 has neither a kernel for Swish nor the way to inline it.
     pipeline: ClassVar[str] = f"{DEFAULT},expand-functions{{ops=Swish}},eliminate-dead-code"
+
+    def quantization(self, precision: str) -> QuantizationRules | None:
+        """ONNX Runtime's rules, see :mod:`edgec.targets.onnxruntime.quantization`."""
+        from edgec.targets.onnxruntime.quantization import rules
+
+        return rules(precision)
 
     def refusals(self, model: Model, options: TargetOptions) -> list[Refusal]:
         """Nodes without a CPU kernel at any opset that the model can be written at."""
