@@ -177,6 +177,15 @@ _define(
     "message names one that does not. Use --io-dtype float32.",
 )
 
+_define(
+    "EDG040",
+    EXIT_USAGE,
+    "session option that cannot be used",
+    "An option of `edgec.load`, `edgec run` or `edgec bench` is unknown to the runtime of the artifact, has a value that "
+    "it does not take, or contradicts another one, such as an accelerator with the interpreter, which has none. The "
+    "message names the option and the values that it takes; docs/running.md lists them all.",
+)
+
 # EDG1xx: the model is invalid or hostile
 _define(
     "EDG101",
@@ -452,6 +461,22 @@ _define(
     "it, or this user may not open it. `edgec doctor` lists what was found.",
 )
 
+_define(
+    "EDG522",
+    EXIT_TOOL_MISSING,
+    "execution provider or accelerator not available",
+    "The installed ONNX Runtime was built without the execution provider that was asked for, or LiteRT without the "
+    "accelerator, or its libraries or its device are missing on this machine. Nothing falls back to the CPU unasked. "
+    "Install the package that brings it, or leave the option out.",
+)
+_define(
+    "EDG523",
+    EXIT_UNSUPPORTED,
+    "part of the model stays on the CPU",
+    "With --require-delegate every operator must run on the delegate, the accelerator or the execution provider that "
+    "was asked for. The message names operators that it did not take; `details.left` of the JSON document lists all.",
+)
+
 # EDG6xx: passes and the canonical form
 _define(
     "EDG601",
@@ -459,6 +484,30 @@ _define(
     "IR check failed",
     "A pass left the graph in a state that breaks the canonical form. This is a defect of edgec; please report it "
     "with the output of --debug.",
+)
+
+# EDG7xx: memory, batching and pipelines while models run
+_define(
+    "EDG710",
+    EXIT_FAILED,
+    "memory pool exhausted",
+    "An array was asked of a memory pool whose limit does not leave room for it, or the system had no more memory to "
+    "give. From Python the error is a MemoryError too. The message says how much is in use and how large the largest "
+    "free piece is; `pool.leaks()` lists who has the rest. Give arrays back, or raise the limit.",
+)
+_define(
+    "EDG711",
+    EXIT_USAGE,
+    "memory pool misused",
+    "An array was given back that the pool did not hand out, that is a view of one, or that was given back before; or "
+    "an array was asked of a closed pool.",
+)
+_define(
+    "EDG712",
+    EXIT_USAGE,
+    "memory option out of range",
+    "A limit, an alignment, a chunk size, an extend strategy, a shape or a dtype is none that a memory pool takes. The "
+    "message names it.",
 )
 
 # EDG9xx: internal

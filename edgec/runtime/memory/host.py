@@ -1,0 +1,464 @@
+"""A pool of host memory that backs NumPy arrays."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import operator
+import os
+import sys
+import threading
+import time
+import warnings
+import weakref
+from bisect import bisect_right, insort
+from collections import deque
+from collections.abc import Callable, Sequence
+from types import FrameType, TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from edgec.errors import UsageError
+from edgec.ir.types import Array
+from edgec.runtime.memory.best_fit import BestFit
+from edgec.runtime.memory.report import Allocation, PoolExhausted, Statistics, readable
+
+Extend = Literal["power-of-two", "same-as-requested"]
+
+Source = Callable[[int], Any]
+"""Takes bytes, returns a writable object with the buffer protocol that keeps its memory for as long as it lives."""
+
+
+def private_pages(size: int) -> mmap.mmap:
+    """Anonymous pages of this process alone: a child made by fork gets copies. The system commits them when touched."""
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+class HostPool:
+    """Aligned arrays out of a few large pieces of memory; best fit, coalescing at once, thread-safe.
+
+    ``empty`` costs two to four microseconds whatever the size.  For large arrays that is far less than what the system
+    charges for fresh pages at their first touch; for small ones ``numpy.empty`` is faster (docs/serving.md has both).
+
+    An array's memory comes back when the array and everything that looks into it (views, memoryviews, tensors of other
+    libraries made without a copy) is gone, or on :meth:`release`.  It is never handed out again while something can
+    still reach it.  What keeps no reference, such as the address given to a runtime's binding, must keep the array.
+
+    Arrays outlive the pool: their memory stays valid when the pool is closed or collected first.
+
+    Args:
+        limit: most bytes to take from the system, arrays rounded up to the alignment included; None for no limit.
+        alignment: power of two, bytes; arrays lie at its multiples and take up multiples of it.
+        initial_chunk: bytes of the first arena, unless the first array needs more.
+        extend: size of further arenas: "power-of-two" doubles what the pool has, "same-as-requested" adds what the
+            array needs; the words are those of ONNX Runtime's arenas. Neither goes beyond the limit.
+        frames: callers to remember for every array (:meth:`leaks` shows them); 0 for none.
+        source: where arenas come from; pinned memory, for example.
+
+    Raises:
+        UsageError: EDG712 for an argument out of range.
+    """
+
+    def __init__(
+        self,
+        limit: int | None = None,
+        *,
+        alignment: int = 64,
+        initial_chunk: int = 1 << 20,
+        extend: Extend = "power-of-two",
+        frames: int = 1,
+        source: Source = private_pages,
+    ):
+        _check_power_of_two("alignment", alignment)
+        for name, value in (("limit", limit), ("initial_chunk", initial_chunk), ("frames", frames)):
+            if value is not None and value < 0:
+                raise UsageError("EDG712", f"{name} of a memory pool cannot be negative", why=f"it is {value}")
+        if extend not in ("power-of-two", "same-as-requested"):
+            raise UsageError("EDG712", f"'{extend}' is no way to extend a pool", help="power-of-two, same-as-requested")
+        self.limit = limit
+        self.alignment = alignment
+        self._initial_chunk, self._extend, self._frames, self._source = initial_chunk, extend, frames, source
+        self._lock = threading.Lock()
+        self._blocks = BestFit(alignment)
+        self._arenas: dict[int, _Arena] = {}  # by the first usable address
+        self._arena_starts: list[int] = []  # sorted
+        self._records: dict[int, _Record] = {}  # by the address of the block
+        self._by_identity: dict[int, _Record] = {}  # by id() of the array that the caller has
+        self._dead: deque[_Core] = deque()  # filled by weak references in any thread, even inside our own lock
+        self._held: dict[int, _Hold] = {}
+        self._closed = False
+        self._in_use = self._requested = self._reserved = self._peak_in_use = self._peak_reserved = 0
+        self._allocations = self._returns = self._grown = self._refused = 0
+        _pools.add(self)
+
+    def empty(self, shape: int | Sequence[int], dtype: npt.DTypeLike, alignment: int | None = None) -> Array:
+        """An uninitialised, C-contiguous, writable array in the pool.
+
+        Args:
+            shape: extents; an array without elements takes up one unit of the alignment.
+            dtype: any dtype without Python objects.
+            alignment: power of two, bytes, where the pool's own is not enough.
+
+        Raises:
+            PoolExhausted: EDG710 (a MemoryError too) where the limit does not leave enough, or the system has no more.
+            UsageError: EDG711 when the pool is closed; EDG712 for a negative extent, an alignment that is no power of
+                two, or a dtype that holds objects.
+        """
+        extents = _extents(shape)
+        element = np.dtype(dtype)
+        if element.hasobject:
+            raise UsageError("EDG712", f"arrays of {element} cannot lie in a pool", why="they hold Python objects")
+        if alignment is None:
+            alignment = self.alignment
+        else:
+            _check_power_of_two("alignment", alignment)
+        requested = math.prod(extents) * element.itemsize
+        size = max(1, -(-requested // self.alignment)) * self.alignment
+        where = _callers(self._frames)
+        with self._lock:
+            self._collect()
+            if self._closed:
+                raise UsageError("EDG711", "the memory pool is closed", help="allocate before close()")
+            address = self._take(size, max(alignment, self.alignment))
+            arena = self._arenas[self._arena_starts[bisect_right(self._arena_starts, address) - 1]]
+            core = np.ndarray(extents, element, arena.memory, address - arena.address)
+            # Views of `array` get `core` as their base, so whoever lives longest keeps `core`, and with it the block.
+            array = core.view()
+            record = _Record(address, size, requested, extents, element, where, array)
+            record.core = _Core(core, self._dead.append)
+            record.core.record = record
+            self._records[address] = record
+            self._by_identity[record.identity] = record
+            self._in_use += size
+            self._requested += requested
+            self._allocations += 1
+            self._peak_in_use = max(self._peak_in_use, self._in_use)
+        return array
+
+    def release(self, array: Array) -> bool:
+        """Give an array back by name.  The array itself becomes empty, shape (0,), so that it cannot be used after.
+
+        Returns:
+            True when the memory is free again. False when something else refers to the array or looks into its memory:
+            that stays valid, and the memory returns with the last of it; :attr:`Statistics.waiting` counts it.
+
+        Raises:
+            UsageError: EDG711 for an array of another pool, a view, or an array that was released before.
+        """
+        with self._lock:
+            self._collect()
+            record = self._by_identity.get(id(array))
+            if record is None or record.array() is not array:
+                why = "it is a view" if isinstance(array.base, np.ndarray) else "it is none of its arrays"
+                raise UsageError(
+                    "EDG711", "the memory pool cannot take this array back", why=f"{why}, or was released before"
+                )
+            del self._by_identity[record.identity]
+            record.released = True
+            core = array.base
+            array.__setstate__((1, (0,), array.dtype, False, b""))  # type: ignore[arg-type,unused-ignore]
+            if sys.getrefcount(array) > _ONE_OWNER:
+                # More than the caller's one name: some of it may be buffers that were exported before.
+                hold = _Hold(array, _drop(self._held))
+                hold.core = core
+                self._held[id(hold)] = hold
+                del hold
+            del core
+            self._collect()
+            return record.address not in self._records or self._records[record.address] is not record
+
+    def trim(self) -> int:
+        """Return arenas that hold no array to the system; how many bytes that were."""
+        with self._lock:
+            self._collect()
+            return self._trim()
+
+    def statistics(self) -> Statistics:
+        """Sizes and counts of this moment."""
+        with self._lock:
+            self._collect()
+            free, largest = self._blocks.free, self._blocks.largest
+            return Statistics(
+                limit=self.limit,
+                reserved=self._reserved,
+                in_use=self._in_use,
+                requested=self._requested,
+                waiting=sum(record.size for record in self._records.values() if record.released),
+                free=free,
+                largest_free=largest,
+                fragmentation=1 - largest / free if free else 0.0,
+                peak_in_use=self._peak_in_use,
+                peak_reserved=self._peak_reserved,
+                arenas=len(self._arenas),
+                live=len(self._records),
+                allocations=self._allocations,
+                returns=self._returns,
+                grown=self._grown,
+                refused=self._refused,
+            )
+
+    def reset_peak(self) -> None:
+        """Let the peaks start from what is in use now."""
+        with self._lock:
+            self._collect()
+            self._peak_in_use, self._peak_reserved = self._in_use, self._reserved
+
+    def leaks(self) -> list[Allocation]:
+        """Every array whose memory has not come back, the oldest first."""
+        now = time.monotonic()
+        with self._lock:
+            self._collect()
+            records = list(self._records.values())
+        return [record.describe(now) for record in sorted(records, key=lambda record: record.since)]
+
+    def owns(self, array: Array) -> bool:
+        """Whether all bytes of the array lie in the pool's arenas."""
+        low, high = np.lib.array_utils.byte_bounds(array)
+        with self._lock:
+            position = bisect_right(self._arena_starts, low) - 1
+            if position < 0:
+                return False
+            start = self._arena_starts[position]
+            return bool(high <= start + self._arenas[start].size)
+
+    def close(self) -> list[Allocation]:
+        """Refuse further allocations and return idle arenas; arrays that are out stay valid.
+
+        Returns:
+            What :meth:`leaks` says.
+        """
+        with self._lock:
+            self._closed = True
+            self._collect()
+        return self.leaks()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close; arrays still out are a ResourceWarning, except after an error, whose traceback may hold them."""
+        leaked = self.close()
+        if leaked and kind is None:
+            lines = "\n".join(f"  {allocation}" for allocation in leaked)
+            warnings.warn(f"{len(leaked)} arrays are still out:\n{lines}", ResourceWarning, stacklevel=2)
+
+    def _collect(self) -> None:
+        """Free the blocks whose arrays died since; under the lock."""
+        while self._dead:
+            record = self._dead.popleft().record
+            del record.core  # ends the cycle of the two
+            del self._records[record.address]
+            if self._by_identity.get(record.identity) is record:
+                del self._by_identity[record.identity]
+            self._blocks.give(record.address, record.size)
+            self._in_use -= record.size
+            self._requested -= record.requested
+            self._returns += 1
+        if self._closed:
+            self._trim()
+
+    def _take(self, size: int, alignment: int) -> int:
+        """The address of a block, from a new arena where none has room; under the lock."""
+        address = self._blocks.take(size, alignment)
+        if address is not None:
+            return address
+        self._grow(size, alignment)
+        address = self._blocks.take(size, alignment)
+        assert address is not None, "an arena made for a block holds it"
+        return address
+
+    def _grow(self, size: int, alignment: int) -> None:
+        page = mmap.PAGESIZE if self._source is private_pages else 1
+        needed = size + (alignment if alignment > page else 0)
+        if not self._room(needed):
+            self._trim()
+            if not self._room(needed):
+                self._refused += 1
+                raise self._exhausted(size)
+        wanted = needed
+        if not self._arenas:
+            wanted = max(needed, self._initial_chunk)
+        elif self._extend == "power-of-two":
+            wanted = max(needed, self._reserved)
+        wanted = -(-wanted // mmap.PAGESIZE) * mmap.PAGESIZE
+        if self.limit is not None:
+            wanted = min(wanted, self.limit - self._reserved)
+        try:
+            arena = _Arena(self._source(wanted), wanted, self.alignment)
+        except (MemoryError, OSError) as error:
+            self._refused += 1
+            why = f"{readable(wanted)} more are not to be had: {error}"
+            raise PoolExhausted("EDG710", "the memory pool cannot grow", why=why) from error
+        self._arenas[arena.start] = arena
+        insort(self._arena_starts, arena.start)
+        self._blocks.add(arena.start, arena.size)
+        self._reserved += arena.reserved
+        self._peak_reserved = max(self._peak_reserved, self._reserved)
+        self._grown += 1
+
+    def _room(self, needed: int) -> bool:
+        return self.limit is None or self._reserved + needed <= self.limit
+
+    def _trim(self) -> int:
+        returned = 0
+        for start in self._blocks.drop_idle():
+            returned += self._arenas.pop(start).reserved
+            self._arena_starts.remove(start)
+        self._reserved -= returned
+        return returned
+
+    def _exhausted(self, size: int) -> PoolExhausted:
+        assert self.limit is not None
+        free, largest = self._blocks.free, self._blocks.largest
+        used = f"{len(self._records)} arrays have {readable(self._in_use)}"
+        pieces = f", {readable(free)} are free in pieces of up to {readable(largest)}" if free else ""
+        return PoolExhausted(
+            "EDG710",
+            f"the memory pool has no room for {readable(size)}",
+            why=f"its limit is {readable(self.limit)}, {used}{pieces}",
+            help="release arrays, or give the pool a higher limit; leaks() lists who has the memory",
+            details={"size": size, "limit": self.limit, "in_use": self._in_use, "largest_free": largest},
+        )
+
+
+class _Arena:
+    """One piece of memory; ``start`` is its first aligned address, ``size`` what lies behind it, in bytes."""
+
+    __slots__ = ("address", "memory", "reserved", "size", "start")
+
+    def __init__(self, memory: Any, reserved: int, alignment: int):
+        view = np.frombuffer(memory, np.uint8)
+        self.memory = memory
+        self.reserved = reserved
+        self.address = int(view.__array_interface__["data"][0])
+        padding = -self.address % alignment if self.address % mmap.PAGESIZE else 0
+        self.start = self.address + padding
+        self.size = (min(reserved, view.size) - padding) // alignment * alignment
+
+
+class _Record:
+    """What the pool knows of an array that is out; ``array`` refers weakly to it."""
+
+    __slots__ = (
+        "address",
+        "array",
+        "core",
+        "dtype",
+        "identity",
+        "released",
+        "requested",
+        "shape",
+        "since",
+        "size",
+        "where",
+    )
+    core: _Core
+
+    def __init__(
+        self,
+        address: int,
+        size: int,
+        requested: int,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        where: tuple[tuple[str, int, str], ...],
+        array: Array,
+    ):
+        self.address, self.size, self.requested = address, size, requested
+        self.shape, self.dtype, self.where = shape, dtype, where
+        self.array = weakref.ref(array)
+        self.identity = id(array)
+        self.released = False
+        self.since = time.monotonic()
+
+    def describe(self, now: float) -> Allocation:
+        where = tuple(f"{file}:{line} {function}" for file, line, function in self.where)
+        return Allocation(
+            self.address, self.size, self.shape, self.dtype, self.released, max(0.0, now - self.since), where
+        )
+
+
+class _Core(weakref.ref[Array]):
+    """Refers to the hidden array that all views share; when that dies, nothing can reach the block any more."""
+
+    __slots__ = ("record",)
+    record: _Record
+
+
+class _Hold(weakref.ref[Array]):
+    """Keeps a block for as long as a released array has owners besides the caller's name."""
+
+    __slots__ = ("core",)
+    core: Any
+
+
+def _drop(held: dict[int, _Hold]) -> Callable[[_Hold], object]:
+    return lambda hold: held.pop(id(hold), None)
+
+
+class _Counter:
+    """Counts as :meth:`HostPool.release` does, for an array that one local name has."""
+
+    def release(self, array: object) -> int:
+        return sys.getrefcount(array)
+
+
+def _one_owner() -> int:
+    name = object()
+    return _Counter().release(name)
+
+
+_ONE_OWNER = _one_owner()
+"""``sys.getrefcount`` inside ``release`` of an array with one owner; interpreters count the call itself differently."""
+
+
+def _extents(shape: int | Sequence[int]) -> tuple[int, ...]:
+    if isinstance(shape, (int, np.integer)):
+        shape = (int(shape),)
+    extents = tuple(operator.index(extent) for extent in shape)
+    if any(extent < 0 for extent in extents):
+        raise UsageError("EDG712", f"an array cannot have the shape {extents}", why="an extent is negative")
+    return extents
+
+
+def _check_power_of_two(name: str, value: int) -> None:
+    if value < 1 or value & (value - 1):
+        raise UsageError("EDG712", f"{name} must be a power of two", why=f"it is {value}")
+
+
+def _callers(count: int) -> tuple[tuple[str, int, str], ...]:
+    """File, line and function of the callers of the pool's method."""
+    if not count:
+        return ()
+    found: list[tuple[str, int, str]] = []
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and len(found) < count:
+        found.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        frame = frame.f_back
+    return tuple(found)
+
+
+# A child made by fork gets pools in which no other thread was at work.
+_pools: weakref.WeakSet[HostPool] = weakref.WeakSet()
+_fork_lock = threading.Lock()
+_forking: list[HostPool] = []
+
+
+def _before_fork() -> None:
+    _fork_lock.acquire()
+    _forking.extend(_pools)
+    for pool in _forking:
+        pool._lock.acquire()
+
+
+def _after_fork() -> None:
+    while _forking:
+        _forking.pop()._lock.release()
+    _fork_lock.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
