@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from edgec.errors import VerificationError
+from edgec.errors import UsageError, VerificationError
 from edgec.ir.types import Array
-from edgec.runtime.session import TensorSpec
+from edgec.runtime.session import Session, TensorSpec
+from edgec.targets.tflite.delegates import load
+from edgec.targets.tflite.options import Options, options_from
 
 SIGNATURE = "serving_default"
 
@@ -96,28 +98,49 @@ class LiteRTSession:
         self._interpreter = None
 
 
-def open_session(path: str | Path, *, threads: int = 1, xnnpack: bool = True) -> LiteRTSession:
-    """Load and allocate a .tflite file.
+def open_session(path: str | Path, **options: Any) -> Session:
+    """Load a .tflite file; in the interpreter on the CPU with XNNPACK where the options do not differ.
 
     Args:
-        threads: threads inside an operator.
-        xnnpack: let LiteRT apply its default delegate; without it the reference-free built-in kernels run.
+        options: see :class:`edgec.targets.tflite.options.Options`.
 
     Raises:
+        UsageError: EDG040 for an option that is none, or contradicts another.
+        EdgecError: EDG520 for a delegate that cannot be loaded, EDG522 for an accelerator that is not available, EDG523
+            where ``require_delegate`` is set and an operator would stay on the CPU.
         VerificationError: EDG302 when LiteRT refuses the file.
     """
-    return _open(threads, xnnpack, model_path=str(path))
+    wanted = options_from(options)
+    if wanted.api == "compiled":
+        from edgec.targets.tflite.compiled import open_compiled
+
+        return open_compiled(Path(path), wanted)
+    return open_interpreter(path, wanted)
 
 
-def open_content(content: bytes, *, threads: int = 1, xnnpack: bool = True) -> LiteRTSession:
-    """The same for a flatbuffer in memory."""
-    return _open(threads, xnnpack, model_content=content)
+def open_interpreter(path: str | Path, options: Options) -> LiteRTSession:
+    """The same in the interpreter only."""
+    return _open(options, model_path=str(path))
 
 
-def _open(threads: int, xnnpack: bool, **model: Any) -> LiteRTSession:
-    resolver = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+def open_content(content: bytes, **options: Any) -> LiteRTSession:
+    """The same for a flatbuffer in memory, in the interpreter."""
+    wanted = options_from(options)
+    if wanted.api != "interpreter":
+        raise UsageError("EDG040", "a model in memory is run by the interpreter only")
+    return _open(wanted, model_content=content)
+
+
+def _open(options: Options, **model: Any) -> LiteRTSession:
+    resolver = OpResolverType.AUTO if options.xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    delegates = [load(item) for item in options.delegates]
     try:
-        interpreter = Interpreter(num_threads=threads, experimental_op_resolver_type=resolver, **model)
+        interpreter = Interpreter(
+            num_threads=options.threads,
+            experimental_op_resolver_type=resolver,
+            experimental_delegates=delegates or None,
+            **model,
+        )
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise VerificationError("EDG302", "LiteRT cannot load the artifact", why=str(error).strip()) from error

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from edgec.converter.importers.tflite.variables import with_explicit_states
 from edgec.errors import EdgecError, VerificationError
-from edgec.targets.tflite.session import LiteRTSession, open_content
-from edgec.targets.tflite.session import open_session as open_file
+from edgec.targets.tflite.options import Options
+from edgec.targets.tflite.session import LiteRTSession, open_content, open_interpreter
 
 
 def open_session(
@@ -29,7 +29,7 @@ def open_session(
         VerificationError: EDG302 when LiteRT refuses the file.
     """
     if not states:
-        session = open_file(path, threads=threads, xnnpack=xnnpack)
+        session = open_interpreter(path, Options(threads=threads, xnnpack=xnnpack))
     else:
         try:
             content = with_explicit_states(Path(path).read_bytes())
