@@ -7,6 +7,7 @@ from edgec.ir.passes import (  # noqa: F401
     eliminate_identity,
     expand_activations,
     expand_functions,
+    float16,
     fold_constants,
     fuse_batchnorm,
     fuse_gemm,
@@ -23,6 +24,7 @@ from edgec.ir.passes import (  # noqa: F401
     slice_unequal_splits,
     split_means,
     split_resizes,
+    wrap_moves,
 )
 
 DEFAULT = (

@@ -255,7 +255,10 @@ class Builder:
         return self.one("CONCATENATION", parts, parts[0].dtype, shape, options("ConcatenationOptions", axis=axis))
 
     def pad(self, x: T, pads: Sequence[tuple[int, int]], value: float | None = None) -> T:
-        """Constant padding, per axis before and after; ``value`` None means zero."""
+        """Constant padding, per axis before and after; ``value`` None means zero.
+
+        Where integers stand for real numbers the value is a real number, too; those beyond the range are limited to it.
+        """
         padded = [axis for axis, pair in enumerate(pads) if pair != (0, 0)]
         if not padded:
             return x
@@ -265,9 +268,11 @@ class Builder:
         paddings = self.constant(np.array(list(pads), np.int32).reshape(x.rank, 2))
         if not value:
             return self.one("PAD", [x, paddings], x.dtype, shape, options("PadOptions"))
-        fill = self.constant(np.array([value], x.dtype.numpy), x.dtype)
-        if x.scale is not None:
-            fill = T(self.name(f"{self.hint}_fill"), x.dtype, (1,), fill.const)
+        if x.scale is None:
+            fill = self.constant(np.array([value], x.dtype.numpy), x.dtype)
+        else:
+            held = Quantization(x.dtype, tuple(map(float, x.scale)), tuple(map(int, x.zero_point)))
+            fill = T(self.name(f"{self.hint}_fill"), x.dtype, (1,), Tensor.of(held.quantize(np.array([value]))))
             fill.scale, fill.zero_point = x.scale, x.zero_point
         return self.one("PADV2", [x, paddings, fill], x.dtype, shape, options("PadV2Options"))
 

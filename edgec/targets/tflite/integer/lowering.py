@@ -49,7 +49,7 @@ class Integers:
     # graph inputs and outputs
 
     def input(self, value: Value, tensor: T) -> T:
-        """A graph input that arrives as integers gets its scale; uint8 is moved to int8."""
+        """A graph input that arrives as integers gets its scale; uint8 becomes int8 where it is held so."""
         held = self.storage.held.get(value)
         if held is None or value.dtype.is_float:
             return tensor
@@ -62,7 +62,7 @@ class Integers:
     def output(self, value: Value, tensor: T) -> T:
         """A graph output that leaves as uint8 is moved back from int8."""
         held = self.storage.held.get(value)
-        if held is None or value.dtype is not DataType.UINT8:
+        if held is None or value.dtype is not DataType.UINT8 or held.dtype is DataType.UINT8:
             return tensor
         moved = Quantization(DataType.UINT8, held.scale, (held.zero_point[0] + 128,))
         return self.lowerer.builder.quantize(tensor, moved)

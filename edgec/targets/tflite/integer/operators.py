@@ -48,6 +48,18 @@ FIXED16: dict[str, Quantization] = {
     "Tanh": Quantization(DataType.INT16, (1 / 32768,), (0,)),
 }
 
+FIXED_UNSIGNED: dict[str, Quantization] = {
+    "Sigmoid": Quantization(DataType.UINT8, (1 / 256,), (0,)),
+    "Softmax": Quantization(DataType.UINT8, (1 / 256,), (0,)),
+    "Tanh": Quantization(DataType.UINT8, (1 / 128,), (128,)),
+    "LogSoftmax": Quantization(DataType.UINT8, (16 / 256,), (255,)),
+}
+
+PRESCRIBED = {DataType.INT8: FIXED, DataType.INT16: FIXED16, DataType.UINT8: FIXED_UNSIGNED}
+
+SIGNED_ONLY = frozenset({"Elu", "Exp", "Abs", "Sqrt"})
+"""Operators whose integer kernels take int8 but not uint8.  Source: LiteRT kernels activations.cc, elementwise.cc."""
+
 EIGHT_BITS_ONLY = frozenset({"HardSwish", "Elu", "Gelu", "LogSoftmax", "Sqrt"})
 """Operators whose integer kernels take int8 but not int16.  Source: LiteRT kernels hard_swish.cc, gelu.cc, ..."""
 
@@ -80,6 +92,8 @@ def form_of(node: Node, storage: Storage) -> Form | None:
     assert wanted is not None
     if wanted.dtype is DataType.INT16 and node.op in EIGHT_BITS_ONLY:
         return None
+    if wanted.dtype is DataType.UINT8 and not _has_unsigned_kernel(node, storage):
+        return None
     positions = DATA_OPERANDS.get(node.op, (0,)) or tuple(range(len(node.inputs)))
     for position in positions:
         value = node.input(position)
@@ -95,8 +109,13 @@ def form_of(node: Node, storage: Storage) -> Form | None:
             return None
     if node.op in ("Conv", "ConvTranspose", "Gemm") and not _weights_fit(node, storage):
         return None
-    fixed = (FIXED if wanted.dtype is DataType.INT8 else FIXED16).get(node.op)
-    return Form(wanted, fixed or wanted, constraint)
+    return Form(wanted, PRESCRIBED[wanted.dtype].get(node.op) or wanted, constraint)
+
+
+def _has_unsigned_kernel(node: Node, storage: Storage) -> bool:
+    if node.op == "MatMul":  # BATCH_MATMUL has none, FULLY_CONNECTED has
+        return node.operand(1) in storage.weights
+    return node.op not in SIGNED_ONLY
 
 
 def _of(weights: Weights | None) -> Quantization:
@@ -105,9 +124,15 @@ def _of(weights: Weights | None) -> Quantization:
 
 
 def _weights_fit(node: Node, storage: Storage) -> bool:
-    """Whether weights and bias are what LiteRT's kernels take: symmetric int8, and a bias at scale input x weight."""
+    """Whether weights and bias are what LiteRT's kernels take: symmetric int8 or any uint8, and a constant bias."""
     weights, bias = storage.weights.get(node.operand(1)), node.input(2)
-    if weights is None or any(weights.quantization.zero_point) or weights.quantization.dtype is not DataType.INT8:
+    if weights is None:
+        return False
+    form = weights.quantization
+    if storage.unsigned:
+        if form.dtype is not DataType.UINT8 or form.axis is not None:
+            return False
+    elif form.dtype is not DataType.INT8 or any(form.zero_point):
         return False
     if len(weights.tensor.shape) > 4 or len(weights.tensor.shape) < 2:
         return False
@@ -133,7 +158,7 @@ def _operand(call: Call, position: int) -> Quantization:
 def _filters(
     call: Call, value: Value, axis: int, shape: Sequence[int], arrange: Callable[[Array], Array], stored_axis: int
 ) -> tuple[T, Array]:
-    """The weights as an int8 constant, and one scale per result channel (float64).
+    """The weights as a constant of 8 bits, and one scale per result channel (float64).
 
     Args:
         axis: the ONNX axis of result channels.
@@ -144,10 +169,10 @@ def _filters(
     if quantization.axis not in (None, axis):
         refuse("the weights are quantized along another axis than the result's channels")
     filters = call.b.lazy(
-        DataType.INT8, shape, lambda: np.ascontiguousarray(arrange(weights.integers())), call.node.operand(1).name
+        quantization.dtype, shape, lambda: np.ascontiguousarray(arrange(weights.integers())), call.node.operand(1).name
     )
     filters.scale = np.array(quantization.scale, np.float32)
-    filters.zero_point = np.zeros(len(quantization.scale), np.int64)
+    filters.zero_point = np.array(quantization.zero_point, np.int64)
     filters.axis = stored_axis if quantization.axis is not None else 0
     return filters, np.broadcast_to(np.array(quantization.scale, np.float64), (weights.tensor.shape[axis],))
 
@@ -156,16 +181,21 @@ def _bias(call: Call, position: int, operand: Quantization, scales: Array) -> T:
     """The bias as int32 at scale input x weight (int64 where activations are int16)."""
     channels = len(scales)
     products = scales * operand.scale[0]
-    dtype = DataType.INT32 if operand.dtype is DataType.INT8 else DataType.INT64
+    dtype = DataType.INT64 if operand.dtype is DataType.INT16 else DataType.INT32
     value = call.node.input(position)
     real: Array = np.zeros(channels)
+    counts: Array | None = None
     if value is not None and value.const is not None:
         real = value.numpy().astype(np.float64).reshape(-1)
     elif value is not None:
         held, steps = call.lowerer.integers.storage.biases[value]
+        if np.array_equal(np.broadcast_to(steps.astype(np.float32), (channels,)), products.astype(np.float32)):
+            counts = np.broadcast_to(held.numpy().reshape(-1), (channels,))  # in the same units, to the last bit
         real = held.numpy().astype(np.float64).reshape(-1) * steps
     limits = np.iinfo(dtype.numpy)
-    whole = np.clip(np.round(np.broadcast_to(real, (channels,)) / products), limits.min, limits.max)
+    if counts is None:
+        counts = np.clip(np.round(np.broadcast_to(real, (channels,)) / products), limits.min, limits.max)
+    whole = counts
     bias = call.b.lazy(dtype, (channels,), lambda: whole.astype(dtype.numpy), f"{call.node.outputs[0].name}_bias")
     uniform = bool(np.all(products == products[0]))
     bias.scale = products[:1].astype(np.float32) if uniform else products.astype(np.float32)

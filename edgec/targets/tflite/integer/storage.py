@@ -14,9 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgec.ir.graph import Graph, Node, Tensor, Value
+from edgec.ir.passes.wrap_moves import MOVES
 from edgec.ir.types import Array, DataType
 
 INTEGERS = (DataType.INT8, DataType.UINT8, DataType.INT16)
+
+LIMITS = {DataType.INT8: (-128, 127), DataType.UINT8: (0, 255), DataType.INT16: (-32768, 32767)}
+"""Smallest and largest integer."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,8 @@ class Quantization:
     """How a tensor stands for real numbers: ``real = (integer - zero_point) * scale``.
 
     Attributes:
-        dtype: INT8 or INT16; ONNX's uint8 is held as int8 with its zero point moved by 128.
+        dtype: INT8, INT16, or UINT8 in graphs that ask for unsigned kernels; else ONNX's uint8 is held as int8 with
+            its zero point moved by 128.
         scale, zero_point: one number, or one per index along ``axis``.
         axis: the ONNX axis that scales differ along, or None.
     """
@@ -37,7 +42,7 @@ class Quantization:
     @property
     def range(self) -> tuple[int, int]:
         """Smallest and largest integer."""
-        return (-128, 127) if self.dtype is DataType.INT8 else (-32768, 32767)
+        return LIMITS[self.dtype]
 
     def quantize(self, array: Array) -> Array:
         """The integers for real numbers, rounded half to even; per-tensor parameters only."""
@@ -51,10 +56,13 @@ class Quantization:
         return (integer - self.zero_point[0]) * self.scale[0]
 
 
-def parameters(node: Node) -> Quantization | None:
+def parameters(node: Node, unsigned: bool = False) -> Quantization | None:
     """The parameters of a QuantizeLinear or DequantizeLinear, or None where LiteRT has no such tensor.
 
     Constant scales, 8 or 16 bits, no blocks; int16 must be symmetric.
+
+    Args:
+        unsigned: keep uint8 as it is.
     """
     whole = node.operand(0) if node.op == "DequantizeLinear" else node.output
     scale, zero = node.operand(1), node.input(2)
@@ -67,7 +75,7 @@ def parameters(node: Node) -> Quantization | None:
     if len(zeros) != len(scales) or not np.all(scales > 0):
         return None
     dtype = whole.dtype
-    if dtype is DataType.UINT8:
+    if dtype is DataType.UINT8 and not unsigned:
         dtype, zeros = DataType.INT8, zeros - 128
     if dtype is DataType.INT16 and zeros.any():
         return None
@@ -85,9 +93,9 @@ class Weights:
     quantization: Quantization
 
     def integers(self) -> Array:
-        """The elements as int8 (uint8 moved by 128)."""
+        """The elements as the parameters speak of them (uint8 moved by 128 where they are held as int8)."""
         array = self.tensor.numpy()
-        if self.tensor.dtype is DataType.UINT8:
+        if self.tensor.dtype is DataType.UINT8 and self.quantization.dtype is DataType.INT8:
             return (array.astype(np.int16) - 128).astype(np.int8)
         return array
 
@@ -100,9 +108,11 @@ class Storage:
         weights: results of DequantizeLinear on 8-bit or 16-bit constants.
         biases: results of DequantizeLinear on int32 constants: the integers and their scales.
         through: QuantizeLinear and DequantizeLinear nodes that only rename a held value.
+        unsigned: whether the graph runs on LiteRT's kernels for uint8.
     """
 
     def __init__(self, graph: Graph):
+        self.unsigned = asks_for_unsigned(graph)
         self.held: dict[Value, Quantization] = {}
         self.weights: dict[Value, Weights] = {}
         self.biases: dict[Value, tuple[Tensor, Array]] = {}
@@ -114,12 +124,19 @@ class Storage:
                 self._quantize(node)
             elif node.op == "DequantizeLinear":
                 self._dequantize(node)
-        for node in graph.nodes:
-            if node.op in ("Relu", "Clip") and not node.domain:
+        for node in reversed(list(graph.nodes)):
+            if node.domain:
+                continue
+            if node.op in ("Relu", "Clip"):
                 self._before_activation(node)
+            elif _moves(node):
+                self._before_move(node)
+        for node in graph.nodes:
+            if _moves(node):
+                self._behind_move(node)
 
     def _quantize(self, node: Node) -> None:
-        found = parameters(node)
+        found = parameters(node, self.unsigned)
         result, source = node.output, node.operand(0)
         if found is None or found.axis is not None or not source.dtype.is_float or source.const is not None:
             return
@@ -129,7 +146,8 @@ class Storage:
         self.through.add(node)
         users = source.users
         alone = not source.is_output and all(
-            user.op == "QuantizeLinear" and not user.domain and parameters(user) == found for user in users
+            user.op == "QuantizeLinear" and not user.domain and parameters(user, self.unsigned) == found
+            for user in users
         )
         if alone and source.producer is not None and source not in self.held:
             self.held[source] = found
@@ -141,7 +159,7 @@ class Storage:
             if scale.const is not None and (zero is None or (zero.const is not None and not zero.numpy().any())):
                 self.biases[result] = (source.const, scale.numpy().astype(np.float64).reshape(-1))
             return
-        found = parameters(node)
+        found = parameters(node, self.unsigned)
         if found is None:
             return
         if source.const is not None:
@@ -160,6 +178,73 @@ class Storage:
         if len(source.users) == 1 and producer is not None and producer.op in CLAMPS:
             self.held[source] = self.held[result]
 
+    def _before_move(self, node: Node) -> None:
+        """What is moved and then quantized may as well be quantized and then moved."""
+        results = [self.held.get(value) for value in node.outputs if value.use_count]
+        if not results or results[0] is None or any(item != results[0] for item in results):
+            return
+        for source in moved(node):
+            if source.const is not None or source in self.held or source.producer is None or source.is_output:
+                continue
+            if all(user is node for user in source.users):
+                self.held[source] = results[0]
+
+    def _behind_move(self, node: Node) -> None:
+        """What is moved without being quantized again is still what it was."""
+        operands = [self.held.get(value) for value in moved(node)]
+        first = operands[0]
+        if first is None or first.dtype is DataType.INT16 or any(item != first for item in operands):
+            return
+        for value in node.outputs:
+            if value.use_count:
+                self.held.setdefault(value, first)
+
+
+def moved(node: Node) -> list[Value]:
+    """The operands whose elements an operator of :data:`edgec.ir.passes.wrap_moves.MOVES` moves."""
+    chosen = MOVES[node.op]
+    return [value for position, value in enumerate(node.inputs) if value is not None and _is_in(position, chosen)]
+
+
+def _is_in(position: int, chosen: tuple[int, ...]) -> bool:
+    return not chosen or position in chosen
+
+
+def _moves(node: Node) -> bool:
+    """Whether an operator only moves real numbers, and makes none that is not zero."""
+    if node.domain or node.op not in MOVES or not node.operand(0).dtype.is_float:
+        return False
+    if node.op == "Resize" and node.attr_str("mode", "nearest") != "nearest":
+        return False
+    if node.op == "MaxPool" and len(node.outputs) > 1 and node.outputs[1].use_count:
+        return False
+    fill = node.input(2) if node.op == "Pad" else None
+    return fill is None or (fill.const is not None and not fill.numpy().any())
+
+
+def asks_for_unsigned(graph: Graph) -> bool:
+    """Whether a graph has weights in uint8 that are not symmetric, and nothing in signed integers.
+
+    LiteRT's kernels for int8 want symmetric weights; those for uint8, its older form of quantization, do not.
+    """
+    found = False
+    for node in graph.nodes:
+        if node.domain or node.op not in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        whole = node.output if node.op == "QuantizeLinear" else node.operand(0)
+        if whole.dtype in (DataType.INT8, DataType.INT16):
+            return False
+        if whole.const is None or whole.dtype is not DataType.UINT8:
+            continue
+        zero = node.input(2)
+        weighs = any(user.op in WEIGHTED and user.input(1) is node.output for user in node.output.users)
+        centred = zero is not None and zero.const is not None and bool(np.all(zero.numpy() == 128))
+        found = found or (weighs and not centred)
+    return found
+
+
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+"""Operators whose second operand is weights."""
 
 CLAMPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul"})
 """Operators whose integer kernels limit their result to the result tensor's range by themselves."""

@@ -94,8 +94,6 @@ def max_pool(call: Call) -> T | list[T]:
         )
     # after a ReLU and the like nothing is below zero, and LiteRT pads with zeros fastest
     lowest = 0.0 if never_negative(node.operand(0)) else float(np.finfo(np.float32).min)
-    if x.scale is not None and lowest:
-        lowest = float(np.iinfo(dtype.numpy).min)
     out = call.out_shape() if spatial > 1 else (call.out_shape()[0], 1, *call.out_shape()[1:])
     if spatial < 3 and all(d == 1 for d in dilations):
         if pads == same_pads(extents, kernel, strides, dilations) and any(p != (0, 0) for p in pads):
