@@ -88,7 +88,9 @@ class Worker:
         request = {"call": "open", "session": self._count, "factory": factory, "path": os.fspath(path)}
         request["options"] = dict(options or {})
         reply, _ = self._call(request, {}, "EDG302", f"loading {Path(path).name}")
-        return IsolatedSession(self, self._count, _specs(reply["inputs"]), _specs(reply["outputs"]), Path(path).name)
+        session = IsolatedSession(self, self._count, _specs(reply["inputs"]), _specs(reply["outputs"]), Path(path).name)
+        session.opening = reply["opening"]
+        return session
 
     def close(self) -> None:
         """End the child and everything that it started."""
@@ -217,6 +219,8 @@ class IsolatedSession:
         self._number = number
         self._name = name
         self._owns = False
+        self.opening: dict[str, Any] = {}
+        """``load_s``: seconds that loading took, imports not counted; ``base_bytes``: memory held before it."""
         self.inputs = inputs
         self.outputs = outputs
 
@@ -230,6 +234,22 @@ class IsolatedSession:
         request = {"call": "run", "session": self._number}
         _, results = self._worker._call(request, arrays, "EDG303", f"running {self._name}")
         return results
+
+    def measure(
+        self, do: str, arrays: Mapping[str, Array] | None = None, **request: Any
+    ) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Ask the worker for something that :func:`edgec.runtime.measurement.loop.serve` knows.
+
+        Raises:
+            VerificationError: EDG303 as for :meth:`run`.
+        """
+        message = {"call": "measure", "session": self._number, "do": do, **request}
+        return self._worker._call(message, arrays or {}, "EDG303", f"measuring {self._name}")
+
+    @property
+    def process(self) -> int:
+        """The number of the worker process."""
+        return self._worker._process.pid
 
     def close(self) -> None:
         """Release the model, and end the worker where it was started for this session alone."""
@@ -247,7 +267,7 @@ def open_isolated(
     *,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     memory_limit: int | None = None,
-) -> Session:
+) -> IsolatedSession:
     """Load a model in a worker process of its own, which ends when the session is closed.
 
     Raises:

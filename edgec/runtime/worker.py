@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import sys
+import time
 from typing import Any
 
 
@@ -70,11 +71,20 @@ def _writer(descriptor: int) -> Any:
     return write
 
 
-def _open(factory: str, path: str, options: dict[str, Any]) -> Any:
+def _open(factory: str, path: str, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The session, how long loading it took (imports not counted), and the memory held before it, bytes."""
     module, separator, function = factory.partition(":")
     if not separator:
         raise ValueError(f"'{factory}' is not module:function")
-    return getattr(importlib.import_module(module), function)(path, **options)
+    make = getattr(importlib.import_module(module), function)
+
+    from edgec.runtime.resident import reset_peak, resident
+
+    reset_peak()
+    before = resident().current
+    start = time.perf_counter()
+    session = make(path, **options)
+    return session, {"load_s": time.perf_counter() - start, "base_bytes": before}
 
 
 def _describe(error: BaseException) -> dict[str, Any]:
@@ -97,6 +107,7 @@ def main() -> None:
 
     read, write = _reader(0), _writer(channel)
     sessions: dict[int, Any] = {}
+    timings: dict[int, Any] = {}
 
     def specs(items: Any) -> list[dict[str, Any]]:
         return [{"name": item.name, "dtype": dtype_name(item.dtype), "shape": list(item.shape)} for item in items]
@@ -109,13 +120,18 @@ def main() -> None:
             number = int(request["session"])
             match request["call"]:
                 case "open":
-                    session = _open(request["factory"], request["path"], request["options"])
+                    session, opening = _open(request["factory"], request["path"], request["options"])
                     sessions[number] = session
-                    reply = {"inputs": specs(session.inputs), "outputs": specs(session.outputs)}
+                    reply = {"inputs": specs(session.inputs), "outputs": specs(session.outputs), "opening": opening}
                 case "run":
                     results = sessions[number].run(arrays)
+                case "measure":
+                    from edgec.runtime.measurement.loop import serve
+
+                    reply, results = serve(request, sessions[number], arrays, timings)
                 case "close":
                     session = sessions.pop(number)
+                    timings.pop(number, None)
                     session.close()
                     del session
                     _give_memory_back()
