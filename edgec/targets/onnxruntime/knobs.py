@@ -59,9 +59,9 @@ def _cpu(circumstances: Circumstances) -> Knobs:
         _session("arena", (True, False), True, "keep memory between runs in an arena", hints={True: 1.0, False: 1.1}),
         _session(
             "arena_extend",
-            ("power-of-two", "same-as-requested"),
-            "power-of-two",
-            "how the arena grows",
+            (None, "same-as-requested"),
+            None,
+            "how the arena grows; null: by powers of two",
             when={"arena": (True,)},
         ),
         _session(
@@ -88,7 +88,7 @@ def _cuda(circumstances: Circumstances) -> Knobs:
             "bytes that the arena on the device may hold; null: all of it",
             hunger=-1,
         ),
-        _session("arena_extend", ("power-of-two", "same-as-requested"), "power-of-two", "how the arena grows"),
+        _session("arena_extend", (None, "same-as-requested"), None, "how the arena grows; null: by powers of two"),
         _session(
             "cuda_graph",
             (False, True),

@@ -1,0 +1,102 @@
+"""What the search asks of whoever measures: a runtime on this machine, a vendor's estimate, or a recorded table."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from edgec.targets.knobs import Configuration
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a configuration stands against the default after some interleaved blocks.
+
+    Attributes:
+        ratio, low, high: median time of one run, divided by the default's, and its 95 % interval.
+        settled: whether more blocks would not say more, or the time for this trial is over.
+        unstable: why no number should be drawn from it, or None.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    blocks: int
+    settled: bool
+    unstable: str | None = None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The default configuration, measured alone.
+
+    Attributes:
+        latency_ms, low_ms, high_ms: median time of one run and its 95 % interval.
+        memory_bytes: peak memory of its process (of the device, for a device); None where it is not known.
+        samples_ms: run times.
+    """
+
+    latency_ms: float
+    low_ms: float
+    high_ms: float
+    memory_bytes: int | None = None
+    samples_ms: tuple[float, ...] = ()
+
+
+class Race(Protocol):
+    """A configuration, opened beside the default."""
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Peak memory of its process after warming up; None where it is not known."""
+
+    @property
+    def samples_ms(self) -> list[float]:
+        """Its run times so far."""
+
+    def step(self) -> Standing:
+        """Measure one more interleaved block.
+
+        Raises:
+            TrialFailed: it crashed, hung, or ran out of memory.
+        """
+
+
+class Measurements(Protocol):
+    """Measures configurations of one model; everything it does with a device happens under the device's lease."""
+
+    @property
+    def basis(self) -> str:
+        """``measured``, ``replayed``, or whose estimate the values are."""
+
+    def drop(self, configuration: Configuration) -> float | None:
+        """Convert for a configuration, as far as that has not been done, and say how much of the quality is lost.
+
+        Returns:
+            The share lost (0.01: one per cent); None where nothing is asked of it.
+
+        Raises:
+            TrialFailed: no artifact, or one that computes something else.
+            EdgecError: the study cannot go on: a tool is missing, the disk is full.
+        """
+
+    def reference(self, configuration: Configuration) -> Reference:
+        """Measure the default configuration, which races are run against from now on.
+
+        Raises:
+            EdgecError: it cannot be measured.
+        """
+
+    def pin(self, configuration: Configuration) -> None:
+        """Take the default without measuring it: a study that goes on has its reference already."""
+
+    def race(self, configuration: Configuration, *, fresh: bool = False) -> AbstractContextManager[Race]:
+        """Open a configuration beside the default; ``fresh`` opens both anew, and takes longer to settle.
+
+        Raises:
+            TrialFailed: it does not open.
+        """
+
+    def close(self) -> None:
+        """End every process that was started."""

@@ -1,0 +1,270 @@
+"""The coordinator: asks for a configuration, has it measured, writes down what came of it, until the study is over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import optuna
+
+from edgec.targets.knobs import Configuration, Setting
+from edgec.tuner.goals import DROP, LATENCY, MEMORY, OBJECTIVES, THROUGHPUT, Goals, dominates
+from edgec.tuner.journal import Journal
+from edgec.tuner.measurements import Measurements, Race, Standing
+from edgec.tuner.proposing import excluder, left, trial_seed
+from edgec.tuner.samplers import SURROGATE, make_sampler
+from edgec.tuner.space import Space, key_of
+from edgec.tuner.storage import Mirror, ask, directions, frozen
+from edgec.tuner.trials import State, Trial, TrialFailed, thinned
+
+RACED: Final = 2
+"""Blocks after which a losing candidate may stop."""
+ATTEMPTS: Final = 50
+"""How often one of Optuna's samplers may propose what has been measured before a random configuration is taken."""
+
+Watch = Callable[[Trial], object]
+"""Called with a trial when it begins (state ``running``) and when it is over."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When the search ends: so many finished trials, so many seconds of measuring, or nothing left to measure."""
+
+    trials: int | None = None
+    seconds: float | None = None
+
+
+class Search:
+    """A study that can be run, and run on.
+
+    Args:
+        journal: open, with the entry that describes the study in it; the finished trials are read from it.
+        mirror: Optuna's storage, where there is to be one.
+        sampler: one of :data:`edgec.tuner.samplers.SAMPLERS`.
+        seed: of the study.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        goals: Goals,
+        measurements: Measurements,
+        journal: Journal,
+        mirror: Mirror | None = None,
+        *,
+        sampler: str = SURROGATE,
+        seed: int = 0,
+        watch: Watch = lambda trial: None,
+    ):
+        self.space = space
+        self.goals = goals
+        self.trials = finished_trials(journal.entries)
+        self._measurements = measurements
+        self._journal = journal
+        self._mirror = mirror
+        self._sampler = sampler
+        self._seed = seed
+        self._watch = watch
+        self._study = optuna.create_study(directions=directions(goals), sampler=None)
+        self._told = 0
+        if mirror is not None:
+            mirror.catch_up(self.trials)
+
+    @property
+    def default(self) -> Trial:
+        """The default configuration's trial."""
+        return self.trials[0]
+
+    def run(self, budget: Budget) -> str:
+        """Measure until the budget is spent; returns why it ended: ``trials``, ``budget`` or ``exhausted``.
+
+        Raises:
+            EdgecError: the study cannot go on; finished trials are kept.
+        """
+        while True:
+            if budget.trials is not None and len(self.trials) >= budget.trials:
+                return "trials"
+            if budget.seconds is not None and self.trials and self.seconds >= budget.seconds:
+                return "budget"
+            configuration = self.next_configuration()
+            if configuration is None:
+                return "exhausted"
+            self._measure(configuration)
+
+    @property
+    def seconds(self) -> float:
+        """What the finished trials cost together."""
+        return sum(trial.seconds for trial in self.trials)
+
+    def next_configuration(self) -> dict[str, Setting] | None:
+        """What the next trial measures; None when every configuration has been measured or cannot work."""
+        if not self.trials:
+            return dict(self.space.default)
+        open_points = left(self.space, self.trials)
+        if open_points is not None and not open_points:
+            return None
+        for trial in self.trials[self._told :]:
+            self._study.add_trial(frozen(trial, self.space, self.goals))
+        self._told = len(self.trials)
+        chance = trial_seed(self._seed, len(self.trials))
+        self._study.sampler = make_sampler(
+            self._sampler, self.space, self.goals, self._seed, chance, lambda: self.trials
+        )
+        measured = {key_of(trial.configuration) for trial in self.trials}
+        excluded = excluder(self.space, self.trials)
+
+        def is_new(configuration: Configuration) -> bool:
+            if key_of(configuration) in measured or excluded(configuration):
+                return False
+            return self.space.why_impossible(configuration) is None
+
+        if self._sampler == SURROGATE:
+            return ask(self._study, self.space, is_new, 1)
+        found = ask(self._study, self.space, is_new, ATTEMPTS)
+        if found is None:
+            self._study.sampler = make_sampler("random", self.space, self.goals, self._seed, chance, lambda: [])
+            found = ask(self._study, self.space, is_new, 20 * ATTEMPTS)
+        if found is None and open_points:
+            found = open_points[chance % len(open_points)]
+        return found
+
+    def _measure(self, configuration: Configuration) -> None:
+        number = len(self.trials)
+        self._journal.append({"kind": "begin", "number": number, "configuration": dict(configuration)})
+        begun = Trial(number, State.RUNNING, dict(configuration))
+        self._watch(begun)
+        began = time.monotonic()
+        waited = waiting(self._measurements)
+        trial = self._default(begun) if number == 0 else self._candidate(begun)
+        cost = time.monotonic() - began - (waiting(self._measurements) - waited)
+        trial = replace(trial, seconds=round(max(cost, 0.0), 3))
+        self._journal.append({"kind": "end", "trial": trial.to_json()})
+        self.trials.append(trial)
+        if self._mirror is not None:
+            self._mirror.catch_up(self.trials)
+        self._watch(trial)
+
+    def _default(self, begun: Trial) -> Trial:
+        drop = self._measurements.drop(begun.configuration)
+        found = self._measurements.reference(begun.configuration)
+        values, intervals = timed(begun.configuration, found.latency_ms, found.low_ms, found.high_ms)
+        _add(values, MEMORY, found.memory_bytes)
+        _add(values, DROP, drop)
+        return replace(
+            begun,
+            state=State.COMPLETE,
+            values=values,
+            intervals=intervals,
+            samples_ms=thinned(list(found.samples_ms)),
+        )
+
+    def _candidate(self, begun: Trial) -> Trial:
+        values: dict[str, float] = {}
+        try:
+            _add(values, DROP, self._measurements.drop(begun.configuration))
+            if self.goals.violations(values).get("drop", 0) > 0:
+                part = self.space.conversion(begun.configuration)
+                reason = f"loses {values[DROP]:.2%}, {self.goals.limits['drop']:.2%} are allowed"
+                return replace(begun, state=State.PRUNED, values=values, reason=reason, failure=("drop", part))
+            with self._measurements.race(begun.configuration) as race:
+                return self._race(begun, race, values)
+        except TrialFailed as error:
+            failure = (error.kind, error.part)
+            return replace(begun, state=State.FAILED, values=values, reason=error.reason, failure=failure)
+
+    def _race(self, begun: Trial, race: Race, values: dict[str, float]) -> Trial:
+        reference = self.default.values[LATENCY]
+        _add(values, MEMORY, race.memory_bytes)
+        reason: str | None = None
+        failure = None
+        if self.goals.violations(values).get("memory", 0) > 0:
+            part = {name: value for name, value in begun.configuration.items() if self._is_hungry(name)}
+            failure = ("memory", part) if part else None
+            reason = f"takes {values[MEMORY] / 1e6:.1f} MB, {self.goals.limits['memory'] / 1e6:.1f} MB are allowed"
+        while True:
+            standing = race.step()
+            found, intervals = timed(
+                begun.configuration, *(reference * share for share in (standing.ratio, standing.low, standing.high))
+            )
+            values.update(found)
+            if standing.unstable is not None:
+                raise TrialFailed("unstable", standing.unstable)
+            reason = reason or self._loses(standing, values, intervals)
+            if reason is not None or standing.settled:
+                return replace(
+                    begun,
+                    state=State.COMPLETE if reason is None else State.PRUNED,
+                    values=values,
+                    intervals=intervals,
+                    reason=reason,
+                    failure=failure,
+                    blocks=standing.blocks,
+                    samples_ms=thinned(race.samples_ms),
+                )
+
+    def _is_hungry(self, name: str) -> bool:
+        knob = self.space.by_name[name]
+        return knob.hunger != 0 or knob.is_conversion
+
+    def _loses(
+        self, standing: Standing, values: dict[str, float], intervals: dict[str, tuple[float, float]]
+    ) -> str | None:
+        """Why a candidate need not be measured on: it is certain to be behind, or over the limit of the latency."""
+        if standing.blocks < RACED or standing.settled:
+            return None
+        limit = self.goals.limits.get("latency")
+        if limit is not None and intervals[LATENCY][0] > limit:
+            return f"takes {values[LATENCY]:.4g} ms, {limit:.4g} ms are allowed"
+        best_case = {**values, **{name: pair[name == THROUGHPUT] for name, pair in intervals.items()}}
+        costs = self.goals.costs(best_case)
+        for trial in self.trials:
+            if trial.state is not State.COMPLETE or not self.goals.is_feasible(trial.values):
+                continue
+            worst_case = {**trial.values, **{name: pair[name != THROUGHPUT] for name, pair in trial.intervals.items()}}
+            if dominates(self.goals.costs(worst_case), costs):
+                objective = self.goals.objectives[0]
+                name = OBJECTIVES[objective]
+                return f"behind trial {trial.number} after {standing.blocks} blocks ({_compared(trial, values, name)})"
+        return None
+
+
+def _compared(trial: Trial, values: dict[str, float], name: str) -> str:
+    return f"{name} {values[name]:.4g} against {trial.values[name]:.4g}"
+
+
+def waiting(measurements: Any) -> float:
+    """Seconds that were spent waiting for the device so far, where the measurements know."""
+    return float(getattr(measurements, "waited_s", 0.0))
+
+
+def timed(
+    configuration: Configuration, latency_ms: float, low_ms: float, high_ms: float
+) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+    """Latency of a run and throughput in samples per second, with their intervals."""
+    batch = configuration.get("batch", 1)
+    samples = batch if isinstance(batch, int) else 1
+    values = {LATENCY: latency_ms, THROUGHPUT: samples * 1e3 / latency_ms}
+    intervals = {LATENCY: (low_ms, high_ms), THROUGHPUT: (samples * 1e3 / high_ms, samples * 1e3 / low_ms)}
+    return values, intervals
+
+
+def finished_trials(entries: Sequence[dict[str, Any]]) -> list[Trial]:
+    """The finished trials of a journal, in order."""
+    return [Trial.from_json(entry["trial"]) for entry in entries if entry["kind"] == "end"]
+
+
+def running_trial(entries: Sequence[dict[str, Any]]) -> Trial | None:
+    """The trial that had begun when the journal ended, or None."""
+    for entry in reversed(entries):
+        if entry["kind"] == "end":
+            return None
+        if entry["kind"] == "begin":
+            return Trial(entry["number"], State.RUNNING, entry["configuration"])
+    return None
+
+
+def _add(values: dict[str, float], name: str, value: float | None) -> None:
+    if value is not None:
+        values[name] = float(value)

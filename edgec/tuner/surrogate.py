@@ -1,0 +1,228 @@
+"""A small Gaussian process over the knobs, which says what to measure next.
+
+The logarithm of the time of one sample is taken as a sum: of what the targets' hints expect, of one effect per knob, of
+one effect per pair of knobs, and of what only the whole configuration knows.  Times multiply (a level of optimisation
+saves a share, a thread saves a share), so their logarithms add up: a few measurements say much about configurations
+that were never seen, which is what tree-structured density estimates (TPE) do not use.
+
+Source: Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, algorithms 2.1 and 5.1; Duvenaud,
+Nickisch and Rasmussen, "Additive Gaussian Processes", 2011; Jones, Schonlau and Welch, "Efficient Global Optimization
+of Expensive Black-Box Functions", 1998 (expected improvement).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from edgec.targets.knobs import Configuration, Knob
+from edgec.tuner.space import Space
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+SCALES: Final = (0.02, 0.07, 0.2, 0.5, 1.2)
+"""Standard deviations of a knob's effect on the logarithm that are compared."""
+SPREAD: Final = 0.15
+"""What is expected of a knob without hints."""
+PAIRS: Final = 0.35
+"""Effect of a pair of knobs relative to the geometric mean of theirs."""
+REST: Final = 0.03
+"""Standard deviation of what only the whole configuration knows."""
+OFFSET: Final = 0.5
+NOISE: Final = (0.01, 0.04, 0.12)
+"""Standard deviations of a measurement that are compared."""
+FITTED: Final = 48
+"""The scales are fitted to so many observations at most."""
+REACH: Final = 0.45
+"""Numbers are alike over this share of the range of their logarithms."""
+ABSENT: Final = -1
+
+
+@dataclass(frozen=True)
+class Coding:
+    """Configurations as rows of value numbers, and how alike two values of a knob are."""
+
+    space: Space
+
+    def rows(self, configurations: Sequence[Configuration]) -> npt.NDArray[np.int64]:
+        """[configurations, knobs]: the position among the knob's values, the last one for a knob that is absent."""
+        rows = np.empty((len(configurations), len(self.space.knobs)), np.int64)
+        for column, knob in enumerate(self.space.knobs):
+            numbers = {(type(value), value): position for position, value in enumerate(knob.values)}
+            for row, configuration in enumerate(configurations):
+                if knob.name in configuration:
+                    value = configuration[knob.name]
+                    rows[row, column] = numbers.get((type(value), value), 0)
+                else:
+                    rows[row, column] = len(knob.values)
+        return rows
+
+    def likeness(self, knob: Knob) -> Matrix:
+        """[values + 1, values + 1]: the correlation of the effects of two values."""
+        count = len(knob.values)
+        found = np.eye(count + 1)
+        if knob.is_ordered and count > 2:
+            logarithms = np.log([max(float(value or 0), 1e-3) for value in knob.values])
+            span = max(logarithms.max() - logarithms.min(), 1e-9) * REACH
+            distance = (logarithms[:, None] - logarithms[None, :]) / span
+            found[:count, :count] = np.exp(-0.5 * distance**2)
+        return found
+
+    def expected(self, knob: Knob) -> Vector:
+        """[values + 1]: the hints as logarithms, relative to the default."""
+        base = math.log(knob.hints.get(knob.default, 1.0)) if knob.hints else 0.0
+        values = [math.log(knob.hints[value]) - base if value in knob.hints else 0.0 for value in knob.values]
+        return np.array([*values, 0.0])
+
+
+class Surrogate:
+    """A fitted process.
+
+    Args:
+        space: the knobs.
+        observed: configurations that were measured.
+        logarithms: what is to become small, as logarithms, one per configuration.
+        noise: standard deviation of each of them where it is known (from its interval), else 0.
+        hinted: whether the knobs' hints are about this quantity.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        observed: Sequence[Configuration],
+        logarithms: Sequence[float],
+        noise: Sequence[float] = (),
+        hinted: bool = True,
+    ):
+        self._coding = Coding(space)
+        self._varied = [column for column, knob in enumerate(space.knobs) if len(knob.values) > 1]
+        self._likeness = [self._coding.likeness(knob) for knob in space.knobs]
+        zero = [np.zeros(len(knob.values) + 1) for knob in space.knobs]
+        self._hints = [self._coding.expected(knob) for knob in space.knobs] if hinted else zero
+        self._prior = np.array(
+            [max(SPREAD, 0.5 * float(np.abs(hints).max())) if np.any(hints) else SPREAD for hints in self._hints]
+        )
+        self._rows = self._coding.rows(observed)
+        self._level = float(logarithms[0]) - float(self._mean(self._rows[:1])[0])
+        self._residual = np.asarray(logarithms, float) - self._mean(self._rows) - self._level
+        self._known = np.asarray(noise, float) if len(noise) else np.zeros(len(observed))
+        self._scales, self._noise = self._fit()
+        kernel = self._kernel(self._rows, self._rows, self._scales)
+        kernel[np.diag_indices_from(kernel)] += self._noise**2 + self._known**2
+        self._factor = np.linalg.cholesky(kernel)
+        self._weights = _solve(self._factor, self._residual)
+
+    def predict(self, configurations: Sequence[Configuration]) -> tuple[Vector, Vector]:
+        """Means and standard deviations of the logarithms, without the noise of a measurement."""
+        rows = self._coding.rows(configurations)
+        cross = self._kernel(rows, self._rows, self._scales)
+        mean = self._mean(rows) + self._level + cross @ self._weights
+        inner = np.linalg.solve(self._factor, cross.T)
+        variance = self._variance(self._scales) - np.sum(inner**2, axis=0)
+        return mean, np.sqrt(np.maximum(variance, 1e-12))
+
+    def effects(self) -> dict[str, float]:
+        """Knob to the standard deviation of its fitted effect on the logarithm over its values, pairs left out."""
+        found = {}
+        space = self._coding.space
+        for column in self._varied:
+            knob = space.knobs[column]
+            count = len(knob.values)
+            scale = self._scales[column]
+            cross = scale**2 * self._likeness[column][:count][:, self._rows[:, column]]
+            effect = self._hints[column][:count] + cross @ self._weights
+            found[knob.name] = float(np.std(effect))
+        return found
+
+    def _mean(self, rows: npt.NDArray[np.int64]) -> Vector:
+        total = np.zeros(len(rows))
+        for column, hints in enumerate(self._hints):
+            total += hints[rows[:, column]]
+        return total
+
+    def _kernel(self, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], scales: Vector) -> Matrix:
+        total = np.full((len(first), len(second)), OFFSET**2)
+        whole = np.full_like(total, REST**2)
+        squared = np.zeros_like(total)
+        linear = np.zeros_like(total)
+        for column in self._varied:
+            alike = self._likeness[column][first[:, column][:, None], second[:, column][None, :]]
+            effect = scales[column] ** 2 * alike
+            total += effect
+            half = scales[column] * alike  # a pair's variance is PAIRS**2 * s_k * s_l
+            linear += half
+            squared += half**2
+            whole *= alike
+        return total + PAIRS**2 * 0.5 * (linear**2 - squared) + whole
+
+    def _variance(self, scales: Vector) -> float:
+        used = scales[self._varied]
+        pairs = 0.5 * (used.sum() ** 2 - (used**2).sum())
+        return float(OFFSET**2 + (used**2).sum() + PAIRS**2 * pairs + REST**2)
+
+    def _fit(self) -> tuple[Vector, float]:
+        """The scales and the noise under which the observations, and the scales themselves, are most likely."""
+        scales = self._prior.copy()
+        noise = NOISE[1]
+        if len(self._rows) < 4:
+            return scales, noise
+        keep = self._kept()
+        rows, residual, known = self._rows[keep], self._residual[keep], self._known[keep]
+        best = self._loss(rows, residual, known, scales, noise)
+        for _ in range(2):
+            for column in self._varied:
+                for scale in SCALES:
+                    tried = scales.copy()
+                    tried[column] = scale
+                    loss = self._loss(rows, residual, known, tried, noise)
+                    if loss < best - 1e-9:
+                        best, scales = loss, tried
+            for candidate in NOISE:
+                loss = self._loss(rows, residual, known, scales, candidate)
+                if loss < best - 1e-9:
+                    best, noise = loss, candidate
+        return scales, noise
+
+    def _kept(self) -> npt.NDArray[np.int64]:
+        """The first observation, the best, and the latest."""
+        count = len(self._rows)
+        if count <= FITTED:
+            return np.arange(count)
+        order = np.argsort(self._residual + self._mean(self._rows), kind="stable")
+        chosen = {0, *order[: FITTED // 2].tolist(), *range(count - FITTED // 2, count)}
+        return np.array(sorted(chosen))
+
+    def _loss(
+        self, rows: npt.NDArray[np.int64], residual: Vector, known: Vector, scales: Vector, noise: float
+    ) -> float:
+        kernel = self._kernel(rows, rows, scales)
+        kernel[np.diag_indices_from(kernel)] += noise**2 + known**2
+        factor = np.linalg.cholesky(kernel)
+        inner = np.linalg.solve(factor, residual)
+        away = np.log(scales[self._varied] / self._prior[self._varied])
+        return float(0.5 * inner @ inner + np.log(np.diag(factor)).sum() + 0.5 * np.sum(away**2) / 0.8**2)
+
+
+def expected_improvement(mean: Vector, deviation: Vector, best: float) -> Vector:
+    """How much lower than ``best`` a value is expected to be, counting higher ones as nothing."""
+    gap = (best - mean) / deviation
+    density = np.exp(-0.5 * gap**2) / math.sqrt(2 * math.pi)
+    below = 0.5 * np.array([math.erfc(-value / math.sqrt(2)) for value in gap])
+    return np.asarray((best - mean) * below + deviation * density)
+
+
+def below(mean: Vector, deviation: Vector, limit: float) -> Vector:
+    """The probability of a value of at most ``limit``."""
+    return 0.5 * np.array(
+        [math.erfc((value - limit) / (spread * math.sqrt(2))) for value, spread in zip(mean, deviation)]
+    )
+
+
+def _solve(factor: Any, vector: Vector) -> Any:
+    return np.linalg.solve(factor.T, np.linalg.solve(factor, vector))
