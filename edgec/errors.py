@@ -186,6 +186,14 @@ _define(
     "message names the option and the values that it takes; docs/running.md lists them all.",
 )
 
+_define(
+    "EDG036",
+    EXIT_USAGE,
+    "input or output cannot be float16",
+    "With --io-dtype float16 no float32 input and no float32 output of the model can become float16: it has none, or "
+    "its numbers are too large or too small for float16. Use --io-dtype float32.",
+)
+
 # EDG1xx: the model is invalid or hostile
 _define(
     "EDG101",

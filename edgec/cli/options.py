@@ -219,9 +219,9 @@ def precision(command: Command) -> Command:
     for option in (
         click.option(
             "--io-dtype",
-            type=click.Choice(["float32", "int8", "int16"], case_sensitive=False),
-            help="Element type of float inputs and outputs: int8 with --precision int8, int16 with int16x8. Default: "
-            "what the target prefers.",
+            type=click.Choice(["float32", "float16", "int8", "uint8", "int16"], case_sensitive=False),
+            help="Element type of float inputs and outputs: int8 with --precision int8 (uint8 for onnxruntime), int16 "
+            "with int16x8, float16 with float16. Default: what the target prefers.",
         ),
         click.option(
             "--precision",

@@ -22,7 +22,7 @@ from edgec.converter.bisection.steps import FUSED, Step, Steps, Watch, find_step
 from edgec.converter.calibration.data import Samples
 from edgec.converter.calibration.images import ImageOptions
 from edgec.converter.calibration.options import precision_options
-from edgec.converter.calibration.quantizing import METHOD, PREPARING, is_quantized
+from edgec.converter.calibration.quantizing import METHOD, is_quantized
 from edgec.converter.prepare import Prepared, Progress, prepare, refuse, silent
 from edgec.converter.verification.data import Feeds, load_samples
 from edgec.converter.verification.inputs import ATTEMPTS, Generator
@@ -95,7 +95,9 @@ def bisect(
             why="it is taken as it is, byte for byte",
             help="give the model that it was made from",
         )
-    wanted = precision_options(chosen, precision, calibration, method, "float32", cache, seed, ranges or {}, images)
+    wanted = precision_options(
+        chosen, precision, calibration, method, "float32", cache, seed, ranges or {}, images, data
+    )
     options = TargetOptions("ONNX", wanted.precision)
     prepared = prepare(
         path,
@@ -145,7 +147,7 @@ def _float_reference(prepared: Prepared) -> Model:
     if prepared.quantized is None or prepared.quantized.arrived or is_quantized(model):
         return model
     copy = copy_model(model)
-    for item in parse_pipeline(PREPARING):
+    for item in parse_pipeline(prepared.quantized.preparing):
         item.apply(copy)
     return copy
 

@@ -139,7 +139,9 @@ def convert(
     if io_layout not in (None, *LAYOUTS):
         raise UsageError("EDG001", f"unknown io_layout {io_layout!r}", why=f"known: {LAYOUTS}")
     chosen = registry.load(target)
-    wanted = precision_options(chosen, precision, calibration, method, io_dtype, cache, seed, ranges or {}, images)
+    wanted = precision_options(
+        chosen, precision, calibration, method, io_dtype, cache, seed, ranges or {}, images, data
+    )
     extra = _known_options(chosen, target_options or {})
     options = TargetOptions(io_layout or chosen.io_layout, wanted.precision, extra)
     if chosen.takes(path):

@@ -153,8 +153,15 @@ def prepare(
             prepared.quantized = quantize(
                 imported.model, rules, precision, structure_only=structure_only, progress=progress
             )
-            prepared.changed.extend(prepared.quantized.passes)
             _look("quantize", prepared.model, look)
+        elif precision.precision == "float16":
+            from edgec.converter.calibration.halving import halve
+
+            prepared.quantized = halve(
+                imported.model, target.float16_graph, precision, structure_only=structure_only, progress=progress
+            )
+        if prepared.quantized is not None:
+            prepared.changed.extend(prepared.quantized.passes)
     return prepared
 
 

@@ -24,23 +24,33 @@ class Range:
 
 @dataclass(frozen=True)
 class Affine:
-    """Integers that stand for real numbers: ``real = scale (integer - zero_point)``."""
+    """Numbers that stand for a model's floats: ``real = scale (integer - zero_point)``, or rounded as FLOAT16."""
 
     dtype: DataType
     scale: float
     zero_point: int
 
     def quantized(self, array: Array) -> Array:
-        """The nearest integers, ties to even, limited to the type's range."""
+        """The nearest integers, ties to even, limited to the type's range; of FLOAT16 the nearest numbers."""
+        if self.dtype.is_float:
+            narrow: Array = array.astype(self.dtype.numpy)
+            return narrow
         limits = np.iinfo(self.dtype.numpy)
         whole = np.round(array.astype(np.float32) / np.float32(self.scale)) + self.zero_point
         integers: Array = np.clip(whole, limits.min, limits.max).astype(self.dtype.numpy)
         return integers
 
     def real(self, array: Array) -> Array:
-        """The float32 numbers that integers stand for."""
+        """The float32 numbers that they stand for."""
+        if self.dtype.is_float:
+            wide: Array = array.astype(np.float32)
+            return wide
         numbers: Array = (array.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
         return numbers
+
+
+HALF = Affine(DataType.FLOAT16, 1.0, 0)
+"""How float16 inputs and outputs stand for float32 ones."""
 
 
 @dataclass(frozen=True)

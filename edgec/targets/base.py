@@ -176,6 +176,8 @@ class Target(ABC):
     """What :option:`--precision` takes for the target; the first is the default."""
     io_dtype: ClassVar[str] = "float32"
     """Element type of float inputs and outputs of a quantized artifact where the user does not ask for one."""
+    float16_graph: ClassVar[bool] = False
+    """Whether ``float16`` is lowered from a graph with float16 values; otherwise only constants are stored in it."""
     option_names: ClassVar[tuple[str, ...]] = ()
     """Keys of :attr:`TargetOptions.extra` that the target reads; others are a usage error."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgec.converter.calibration import cache as caches
-from edgec.converter.calibration.data import CalibrationData, Samples
+from edgec.converter.calibration.data import RANDOM, CalibrationData, Samples
 from edgec.converter.calibration.images import ImageOptions, image_files
 from edgec.converter.calibration.quantizing import PrecisionOptions
 from edgec.errors import UsageError
@@ -40,8 +40,12 @@ def precision_options(
     seed: int,
     ranges: Mapping[str, tuple[float, float]],
     images: ImageOptions | None = None,
+    data: str | Path | None = None,
 ) -> PrecisionOptions:
     """The options of :func:`edgec.converter.convert.convert` as one value, with the target's defaults.
+
+    Args:
+        data: samples of the verification: the ranges of float16 follow from them where there is no calibration data.
 
     Raises:
         UsageError: EDG001 for a precision, method or element type that the target does not have.
@@ -55,14 +59,15 @@ def precision_options(
         raise UsageError("EDG001", f"unknown method '{method}'", why=f"known: {', '.join(METHOD_NAMES)}")
     rules = target.quantization(chosen)
     quantized = rules is not None
-    if calibration is not None and not quantized:
+    half = chosen == "float16"
+    if calibration is not None and not quantized and not half:
         raise UsageError(
             "EDG001",
             f"precision {chosen} takes no calibration data",
             help="leave --calibration out, or give another --precision",
         )
     held = io_dtype or (target.io_dtype if quantized else "float32")
-    kinds = ["float32", *([rules.activation.label] if rules is not None else [])]
+    kinds = ["float32", *([rules.activation.label] if rules is not None else ["float16"] if half else [])]
     if held not in kinds:
         raise UsageError(
             "EDG001", f"inputs and outputs cannot be {held}", why=f"with precision {chosen}: {' or '.join(kinds)}"
@@ -71,6 +76,7 @@ def precision_options(
         raise UsageError(
             "EDG001", "--mean, --scale, --resize and --layout are for a folder of images", where="--calibration"
         )
-    data = None if calibration is None else CalibrationData(calibration, seed, dict(ranges), images or ImageOptions())
+    source = calibration if calibration is not None or not half else data or RANDOM
+    found = None if source is None else CalibrationData(source, seed, dict(ranges), images or ImageOptions())
     folder = Path(cache) if cache is not None else caches.default_folder()
-    return PrecisionOptions(chosen, data, method, held, folder)
+    return PrecisionOptions(chosen, found, method, held, folder, assumed=calibration is None and half)

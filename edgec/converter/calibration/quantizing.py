@@ -15,7 +15,7 @@ from edgec.ir.graph import Model, Node
 from edgec.ir.passes.base import parse_pipeline
 from edgec.ir.passes.quantize import Quantize
 from edgec.ir.quantization import Affine, QuantizationRules, Range
-from edgec.ir.types import Array
+from edgec.ir.types import Array, DataType
 
 METHOD: Final = "minmax"
 PREPARING: Final = "decompose"
@@ -34,6 +34,7 @@ class PrecisionOptions:
         io_dtype: element type of inputs and outputs that are float32 in the model: ``float32``, or that of the
             activations.
         cache: folder that keeps statistics between runs; None for nowhere.
+        assumed: whether ``data`` is what the verification uses, because nothing was given to calibrate with.
     """
 
     precision: str = "float32"
@@ -41,11 +42,12 @@ class PrecisionOptions:
     method: str = METHOD
     io_dtype: str = "float32"
     cache: Path | None = None
+    assumed: bool = False
 
 
 @dataclass
 class Quantized:
-    """A model with QDQ.
+    """A model with QDQ, or with float16 values.
 
     Attributes:
         model: what the target lowers.
@@ -54,6 +56,7 @@ class Quantized:
         quantized_io: input or output name to how its integers stand for floats.
         entry: what the manifest says of the calibration.
         arrived: whether the model came with its own scales, and was not calibrated.
+        preparing: pipeline that ran before; the float model with the same values is made by it.
     """
 
     model: Model
@@ -62,6 +65,7 @@ class Quantized:
     quantized_io: dict[str, Affine] = field(default_factory=dict)
     entry: dict[str, Any] = field(default_factory=dict)
     arrived: bool = False
+    preparing: str = ""
 
 
 def quantize(
@@ -116,6 +120,7 @@ def _calibrated(
     progress: Callable[[str], object],
 ) -> None:
     model = made.model
+    made.preparing = PREPARING
     for item in parse_pipeline(PREPARING):
         if item.apply(model):
             made.passes.append(item.name)
@@ -128,7 +133,7 @@ def _calibrated(
             help="--precision float32",
             exit=EXIT_UNSUPPORTED,
         )
-    ranges, means = _ranges(made, names, options, structure_only, progress)
+    ranges, means = _ranges(made, names, options, structure_only, progress, rules.activation is not DataType.INT16)
     for name, other in taken.items():
         ranges[name] = ranges[other]
     keep = _honest(made, ranges) if options.data is not None else frozenset[str]()
@@ -153,6 +158,7 @@ def _ranges(
     options: PrecisionOptions,
     structure_only: bool,
     progress: Callable[[str], object],
+    eight_bits: bool,
 ) -> tuple[dict[str, Range], dict[str, Array]]:
     """The ranges of the values, and the means of their channels."""
     if options.data is None:
@@ -168,6 +174,7 @@ def _ranges(
         )
     from edgec.converter.calibration.collect import calibrate
     from edgec.converter.calibration.observers import METHODS
+    from edgec.converter.calibration.saturation import distinguished, limited
 
     found = calibrate(made.model, names, options.data, progress=progress, cache_folder=options.cache)
     made.notes.extend(found.notes)
@@ -178,7 +185,11 @@ def _ranges(
         name: [found.values[name].low, found.values[name].high] for name in inputs if name in found.values
     }
     means = {name: mean for name, item in found.values.items() if (mean := item.means) is not None}
-    return {name: observer(item) for name, item in found.values.items() if item.low <= item.high}, means
+    seen = {name: item for name, item in found.values.items() if item.low <= item.high}
+    for value, bounds in distinguished(made.model.graph, eight_bits=eight_bits).items():
+        if value.name in seen:
+            seen[value.name] = limited(seen[value.name], bounds)
+    return {name: observer(item) for name, item in seen.items()}, means
 
 
 def _honest(made: Quantized, ranges: Mapping[str, Range]) -> frozenset[str]:

@@ -1,6 +1,6 @@
 """How ONNX Runtime's CPU execution provider wants graphs quantized.
 
-Source: ONNX Runtime, "Quantize ONNX models" (data type selection, QDQ format); the operators whose QDQ form version 1.31
+Source: ONNX Runtime, "Quantize ONNX models" (data type selection, QDQ format); the operators whose QDQ form 1.31
 turns into integer kernels, found by optimising a model of each.
 """
 

@@ -37,7 +37,8 @@ class OnnxRuntimeTarget(Target):
     suffix: ClassVar[str] = ".onnx"
     sidecars: ClassVar[tuple[str, ...]] = (".session.json",)
     static_shapes: ClassVar[bool] = False
-    precisions: ClassVar[tuple[str, ...]] = ("float32", "int8")
+    precisions: ClassVar[tuple[str, ...]] = ("float32", "int8", "float16")
+    float16_graph: ClassVar[bool] = True
     # ONNX Runtime 1.31 has neither a kernel for Swish nor the way to inline it.
     pipeline: ClassVar[str] = f"{DEFAULT},expand-functions{{ops=Swish}},eliminate-dead-code"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgec.ir.graph import Tensor
+from edgec.ir.half import unfit_array
 from edgec.ir.types import Array, DataType
 from edgec.targets.tflite.program import Op, Program, T
 
@@ -16,9 +17,6 @@ SMALLEST = 1024
 
 HYBRID = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
 """Operators with kernels for float activations and int8 weights, and the axis of result channels of the weights."""
-
-SMALLEST_NORMAL = 6.103515625e-05
-"""The least float16 with full precision."""
 
 
 def store_float16(program: Program) -> list[str]:
@@ -37,7 +35,7 @@ def store_float16(program: Program) -> list[str]:
             if tensor is None or tensor.const is None or tensor.dtype is not DataType.FLOAT or tensor.size < SMALLEST:
                 continue
             if id(tensor) not in halves:
-                reason = _unfit(tensor.const.numpy())
+                reason = unfit_array(tensor.const.numpy())
                 if reason:
                     notes.append(f"the constant '{tensor.name}' stays float32: {reason}")
                     halves[id(tensor)] = tensor
@@ -55,18 +53,6 @@ def store_float16(program: Program) -> list[str]:
 
 def _halved(const: Tensor) -> Tensor:
     return Tensor(DataType.FLOAT16, const.shape, lambda: const.numpy().astype(np.float16))
-
-
-def _unfit(array: Array) -> str:
-    """Why float16 cannot hold an array; empty when it can."""
-    largest = float(np.abs(array).max())
-    if not largest <= float(np.finfo(np.float16).max):
-        return f"its largest number, {largest:.3g}, overflows float16"
-    energy = float(np.sum(np.square(array, dtype=np.float64)))
-    error = float(np.sum(np.square(array.astype(np.float16).astype(np.float64) - array)))
-    if energy and error > 1e-6 * energy:
-        return f"its numbers (up to {largest:.3g}) are below what float16 resolves ({SMALLEST_NORMAL:.2g})"
-    return ""
 
 
 def store_int8(program: Program) -> list[str]:

@@ -251,7 +251,7 @@ def test_a_cancelled_calibration_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_target_without_the_precision_says_what_it_has(tmp_path: Path) -> None:
     with pytest.raises(EdgecError) as caught:
-        convert(written(tmp_path, SMALL), target="onnxruntime", output=tmp_path / "out", precision="int8")
+        convert(written(tmp_path, SMALL), target="onnxruntime", output=tmp_path / "out", precision="int16x8")
     assert caught.value.code == "EDG001" and "float32" in (caught.value.why or "")
 
 
