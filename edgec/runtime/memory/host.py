@@ -54,6 +54,7 @@ class HostPool:
         initial_chunk: bytes of the first arena, unless the first array needs more.
         extend: size of further arenas: "power-of-two" doubles what the pool has, "same-as-requested" adds what the
             array needs; the words are those of ONNX Runtime's arenas. Neither goes beyond the limit.
+        keep: keep arenas that hold no array for the next one; False gives them back to the system at once.
         frames: callers to remember for every array (:meth:`leaks` shows them); 0 for none.
         source: where arenas come from; pinned memory, for example.
 
@@ -68,6 +69,7 @@ class HostPool:
         alignment: int = 64,
         initial_chunk: int = 1 << 20,
         extend: Extend = "power-of-two",
+        keep: bool = True,
         frames: int = 1,
         source: Source = private_pages,
     ):
@@ -80,6 +82,7 @@ class HostPool:
         self.limit = limit
         self.alignment = alignment
         self._initial_chunk, self._extend, self._frames, self._source = initial_chunk, extend, frames, source
+        self._keep = keep
         self._lock = threading.Lock()
         self._blocks = BestFit(alignment)
         self._arenas: dict[int, _Arena] = {}  # by the first usable address
@@ -230,8 +233,9 @@ class HostPool:
             What :meth:`leaks` says.
         """
         with self._lock:
-            self._closed = True
+            self._closed, self._keep = True, False
             self._collect()
+            self._trim()
         return self.leaks()
 
     def __enter__(self) -> Self:
@@ -248,6 +252,7 @@ class HostPool:
 
     def _collect(self) -> None:
         """Free the blocks whose arrays died since; under the lock."""
+        returned = False
         while self._dead:
             record = self._dead.popleft().record
             del record.core  # ends the cycle of the two
@@ -258,7 +263,8 @@ class HostPool:
             self._in_use -= record.size
             self._requested -= record.requested
             self._returns += 1
-        if self._closed:
+            returned = True
+        if returned and not self._keep:
             self._trim()
 
     def _take(self, size: int, alignment: int) -> int:

@@ -94,6 +94,35 @@ class Statistics:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class DeviceStatistics:
+    """One moment of a pool on a device; sizes in bytes.
+
+    Attributes:
+        limit: most bytes that the pool may reserve, None for no limit.
+        reserved: bytes taken from the device; in_use + free.
+        in_use: bytes of the blocks that are out.
+        free: bytes that the pool keeps for the next request.
+        idle_blocks: how many blocks that is.
+        live: blocks that are out, None where the library does not count them.
+        peak_reserved: highest reserved.
+        refused: requests that ended in EDG710.
+    """
+
+    limit: int | None
+    reserved: int
+    in_use: int
+    free: int
+    idle_blocks: int
+    live: int | None
+    peak_reserved: int
+    refused: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as a JSON object."""
+        return asdict(self)
+
+
 def readable(size: int) -> str:
     """A size for a person: 1536 -> '1.5 KiB'."""
     value = float(size)
