@@ -33,3 +33,16 @@ def test_a_division_by_zero_is_left_as_it_is() -> None:
     for item in parse_pipeline("fold-constants,decompose"):
         item.apply(after)
     assert ops_of(after) == ["Div"]
+
+
+def test_an_average_over_the_whole_image_becomes_a_global_one() -> None:
+    """Its result then has a scale of its own; smaller windows stay."""
+    for window, expected in (("4, 5", "GlobalAveragePool"), ("2, 5", "AveragePool")):
+        call = f"y = AveragePool <kernel_shape = [{window}]> (x)"
+        body = f"g (float[2,3,4,5] x) => (float[2,3,N,1] y) {{ {call} }}"
+        before, after = model_of(body), model_of(body)
+        for item in parse_pipeline("decompose"):
+            item.apply(after)
+        assert ops_of(after) == [expected]
+        feeds = random_feeds(before, 0)
+        np.testing.assert_allclose(run(before, feeds)[0], run(after, feeds)[0], rtol=1e-6)

@@ -17,7 +17,7 @@ from edgec.converter.calibration.data import CalibrationData
 from edgec.converter.calibration.statistics import BINS, DRAWN, Calibration
 from edgec.converter.manifest import sha256
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Raised when statistics are collected in another way."""
 
 

@@ -27,6 +27,7 @@ class Statistics:
     Attributes:
         low, high: smallest and largest number of all.
         sums: of the means along axis 1 (channels), one per array; empty where ranks or extents differ.
+        lows, highs: smallest and largest number of every channel, float64; empty where ``sums`` is.
         arrays: how many arrays were taken into account.
     """
 
@@ -36,6 +37,8 @@ class Statistics:
     first: int = 0
     counts: Array = field(default_factory=lambda: np.zeros(BINS, np.int64))
     sums: Array = field(default_factory=lambda: np.zeros(0))
+    lows: Array = field(default_factory=lambda: np.zeros(0))
+    highs: Array = field(default_factory=lambda: np.zeros(0))
     arrays: int = 0
 
     @property
@@ -52,27 +55,31 @@ class Statistics:
         flat = array.reshape(-1)
         if not flat.size:
             return True
-        low, high = float(flat.min()), float(flat.max())
-        if not (np.isfinite(low) and np.isfinite(high)):
+        if not (np.isfinite(flat.min()) and np.isfinite(flat.max())):
             return False
+        low, high = self._add_channels(array)
         self.low, self.high = min(self.low, low), max(self.high, high)
-        self._add_means(array)
         step = -(-flat.size // DRAWN)
         drawn = flat[:: step | 1] if step > 1 else flat  # an odd stride does not walk along one column of an image
         self._count(drawn.astype(np.float64))
         return True
 
-    def _add_means(self, array: Array) -> None:
+    def _add_channels(self, array: Array) -> tuple[float, float]:
+        """Smallest and largest number of an array, whose channels are remembered."""
         self.arrays += 1
         if array.ndim < 2:
-            return
-        means = array.mean(axis=tuple(axis for axis in range(array.ndim) if axis != 1), dtype=np.float64)
+            return float(array.min()), float(array.max())
+        others = tuple(axis for axis in range(array.ndim) if axis != 1)
+        lows, highs = array.min(axis=others).astype(np.float64), array.max(axis=others).astype(np.float64)
+        means = array.mean(axis=others, dtype=np.float64)
         if self.arrays == 1:
-            self.sums = means
+            self.sums, self.lows, self.highs = means, lows, highs
         elif self.sums.shape == means.shape:
             self.sums = np.add(self.sums, means)
+            self.lows, self.highs = np.minimum(self.lows, lows), np.maximum(self.highs, highs)
         else:
-            self.sums = np.zeros(0)
+            self.sums, self.lows, self.highs = np.zeros(0), np.zeros(0), np.zeros(0)
+        return float(lows.min()), float(highs.max())
 
     @property
     def means(self) -> Array | None:
@@ -142,7 +149,10 @@ class Calibration:
             "extents": np.array([[item.low, item.high, item.width] for item in items], np.float64).reshape(-1, 3),
             "firsts": np.array([item.first for item in items], np.int64),
             "counts": np.array([item.counts for item in items], np.int64).reshape(-1, BINS),
-            "sums": np.concatenate([np.zeros(0), *(item.sums for item in items)]),
+            **{
+                key: np.concatenate([np.zeros(0), *(getattr(item, key) for item in items)])
+                for key in ("sums", "lows", "highs")
+            },
             "channels": np.array([[item.sums.size, item.arrays] for item in items], np.int64).reshape(-1, 2),
         }
 
@@ -158,11 +168,20 @@ class Calibration:
         if counts.shape != (len(names), BINS) or extents.shape != (len(names), 3) or firsts.shape != (len(names),):
             raise ValueError("the arrays do not belong together")
         channels = arrays["channels"]
-        sums = np.split(arrays["sums"], np.cumsum(channels[:-1, 0])) if len(names) else []
-        values = {
-            str(name): Statistics(float(low), float(high), float(width), int(first), count, summed, int(number))
-            for name, (low, high, width), first, count, summed, (_, number) in zip(
-                names, extents, firsts, counts, sums, channels, strict=True
+        ends = np.cumsum(channels[:-1, 0])
+        sums, lows, highs = (np.split(arrays[key], ends) if len(names) else [] for key in ("sums", "lows", "highs"))
+        values: dict[str, Statistics] = {}
+        for index, name in enumerate(names):
+            low, high, width = (float(number) for number in extents[index])
+            values[str(name)] = Statistics(
+                low,
+                high,
+                width,
+                int(firsts[index]),
+                counts[index],
+                sums=sums[index],
+                lows=lows[index],
+                highs=highs[index],
+                arrays=int(channels[index, 1]),
             )
-        }
         return cls(int(arrays["samples"]), values)

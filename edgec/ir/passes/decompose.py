@@ -18,19 +18,22 @@ from edgec.ir.types import DataType
 class Decompose(Pass):
     """Prepare a float graph for quantization.
 
+    An average over the whole image becomes GlobalAveragePool, whose result has a scale of its own: averages are much
+    smaller than the largest number that goes into them, and AveragePool's integer kernel has one scale for both.
     ``HardSigmoid(x)`` becomes ``Clip(alpha x + beta, 0, 1)``, with alpha 1/6 and beta 1/2 ``Clip(x + 3, 0, 6) / 6``,
     whose steps are finer; ``x / c`` becomes ``x * (1 / c)``; ``Sum(a, b, c)`` becomes ``(a + b) + c``.  Every
     intermediate value then has a range that calibration can find.
 
-    Source: ONNX operator specification, HardSigmoid-22, Div-14, Sum-13.
+    Source: ONNX operator specification, AveragePool-22, HardSigmoid-22, Div-14, Sum-13; LiteRT 8-bit quantization
+    specification, AVERAGE_POOL_2D.
     """
 
     name: ClassVar[str] = "decompose"
-    ops: tuple[str, ...] = ("HardSigmoid", "Div", "Sum")
+    ops: tuple[str, ...] = ("HardSigmoid", "Div", "Sum", "AveragePool")
 
     def apply(self, model: Model) -> bool:
         changed = False
-        for op, rewrite in (("HardSigmoid", _hard_sigmoid), ("Div", _division), ("Sum", _sum)):
+        for op, rewrite in _REWRITES.items():
             if op in self.ops:
                 changed = rewrite_each(model, op, rewrite) or changed
         return changed
@@ -78,3 +81,20 @@ def _sum(graph: Graph, node: Node) -> bool:
         total = graph.build(node, "Add", [total, value]).output
     replace_node(graph, node, total)
     return True
+
+
+def _whole_average(graph: Graph, node: Node) -> bool:
+    shape = node.operand(0).shape
+    if shape is None or len(shape) < 3 or node.attr_str("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        return False
+    spatial = list(shape[2:])
+    ones = [1] * len(spatial)
+    if node.attr_ints("kernel_shape") != spatial or any(node.attr_ints("pads", [0] * 2 * len(spatial))):
+        return False
+    if node.attr_ints("dilations", ones) != ones:
+        return False
+    replace_node(graph, node, graph.build(node, "GlobalAveragePool", [node.operand(0)]).output)
+    return True
+
+
+_REWRITES = {"HardSigmoid": _hard_sigmoid, "Div": _division, "Sum": _sum, "AveragePool": _whole_average}
