@@ -68,17 +68,23 @@ class Quantized:
     preparing: str = ""
 
 
+Select = Callable[[Quantized, Quantize], Quantize]
+"""Decides which more nodes stay in float: takes the float model and how it would be quantized, may add to the entry."""
+
+
 def quantize(
     model: Model,
     rules: QuantizationRules,
     options: PrecisionOptions,
     *,
+    select: Select | None = None,
     structure_only: bool = False,
     progress: Callable[[str], object] = lambda step: None,
 ) -> Quantized:
     """Quantize a copy of a canonical model; the model itself stays float.
 
     Args:
+        select: of mixed precision, see :mod:`edgec.converter.calibration.mixed`.
         structure_only: where there is no data, take made-up ranges: enough to ask what would become of every node.
 
     Raises:
@@ -90,7 +96,7 @@ def quantize(
         made.arrived = True
         made.notes.append("the model is quantized already: its own scales are taken" + _unused(options))
     else:
-        _calibrated(made, rules, options, structure_only, progress)
+        _calibrated(made, rules, options, select, structure_only, progress)
     if options.io_dtype != "float32":
         made.quantized_io, left = integer_interface(made.model)
         for name in left:
@@ -116,6 +122,7 @@ def _calibrated(
     made: Quantized,
     rules: QuantizationRules,
     options: PrecisionOptions,
+    select: Select | None,
     structure_only: bool,
     progress: Callable[[str], object],
 ) -> None:
@@ -137,7 +144,10 @@ def _calibrated(
     for name, other in taken.items():
         ranges[name] = ranges[other]
     keep = _honest(made, ranges) if options.data is not None else frozenset[str]()
-    chosen = Quantize(rules=rules, ranges=ranges, keep=keep, means=means)
+    integer_io = options.io_dtype != "float32"
+    chosen = Quantize(rules=rules, ranges=ranges, keep=keep, means=means, integer_io=integer_io)
+    if select is not None:
+        chosen = select(made, chosen)
     float_nodes = _left_out(model, chosen.chosen(model.graph))
     progress("pass quantize")
     if chosen.apply(model):

@@ -26,10 +26,12 @@ DATA: dict[str, tuple[int, ...]] = {
 class Quantize(Pass):
     """Insert QDQ pairs under a target's rules.
 
-    Every value that an integer operator takes or gives is followed by one QuantizeLinear and one DequantizeLinear that
-    all its users read, so the target sees one stored tensor per value.  Weights become int8 constants, symmetric, per
-    channel where the rules say so: ``scale = max |w| / 127``; biases int32 at scale ``input x weight``.  Values tied
-    together by operators that need one scale (Concat, pooling, reshapes) get the union of their ranges.
+    Every value that an integer operator takes or gives is followed by one QuantizeLinear and one DequantizeLinear, so
+    the target sees one stored tensor per value.  All users read it behind the pair where an integer operator gives it;
+    where it is computed in float, only the integer operators do, and the others keep the float.  Weights become int8
+    constants, symmetric, per channel where the rules say so: ``scale = max |w| / 127``; biases int32 at scale
+    ``input x weight``.  Values tied together by operators that need one scale (Concat, pooling, reshapes) get the union
+    of their ranges.
 
     Rounding weights shifts the mean of a result by the weights' error times the mean of the operand; where the means of
     the operand's channels are known, the bias takes that shift back.
@@ -37,6 +39,12 @@ class Quantize(Pass):
     Source: Nagel et al., Data-Free Quantization through Weight Equalization and Bias Correction, 2019, section 4.2.
 
     Built by the converter, which has the ranges; not available in a pipeline string.
+
+    Attributes:
+        ranges: of values, by name.
+        keep: names of nodes that stay in float.
+        means: of the channels of values, by name.
+        integer_io: whether the graph will take integers, so that float operators too read inputs behind their pair.
     """
 
     name: ClassVar[str] = "quantize"
@@ -44,6 +52,7 @@ class Quantize(Pass):
     ranges: Mapping[str, Range] = field(default_factory=dict)
     keep: frozenset[str] = frozenset()
     means: Mapping[str, Array] = field(default_factory=dict)
+    integer_io: bool = False
 
     def apply(self, model: Model) -> bool:
         work = _Work(self, model.graph)
@@ -53,6 +62,19 @@ class Quantize(Pass):
     def chosen(self, graph: Graph) -> list[Node]:
         """The nodes that will run on integers."""
         return _Work(self, graph).nodes
+
+    def units(self, graph: Graph) -> list[tuple[Node, ...]]:
+        """The same nodes, each with the activation that its kernel applies."""
+        work = _Work(self, graph)
+        behind = {node.output.users[0] for node in work.fused}
+        return [
+            (node, node.output.users[0]) if node in work.fused else (node,) for node in work.nodes if node not in behind
+        ]
+
+    def pairs(self, graph: Graph) -> dict[Value, tuple[float, int]]:
+        """Scale and zero point of every value that gets a QDQ pair."""
+        work = _Work(self, graph)
+        return {value: work.parameters(value, found) for value, found in work.united_ranges().items()}
 
     def observed(self, graph: Graph) -> tuple[list[str], dict[str, str]]:
         """The names of the values whose ranges the pass needs, and of those that take another's range.
@@ -81,7 +103,9 @@ class _Work:
         self.means = options.means
         self.originals: dict[Value, str] = {}
         self.changed = False
+        self.integer_io = options.integer_io
         self.nodes = [node for node in graph.nodes if node.name not in options.keep and self._fits(node)]
+        self.chosen = set(self.nodes)
         self.fused = {node for node in self.nodes if self._is_fused(node)}
 
     # which nodes
@@ -111,11 +135,11 @@ class _Work:
         if node.op not in self.rules.fuses or value.use_count != 1 or value.is_output:
             return False
         user = value.users[0]
-        return user.op in self.rules.fused and not user.domain and user in set(self.nodes)
+        return user.op in self.rules.fused and not user.domain and user in self.chosen
 
     # ranges
 
-    def _ranges(self) -> dict[Value, Range]:
+    def united_ranges(self) -> dict[Value, Range]:
         """The range of every value to quantize, united over values that must share a scale."""
         parent: dict[Value, Value] = {}
 
@@ -151,17 +175,20 @@ class _Work:
         producer = value.producer
         return producer is not None and not producer.domain and producer.op in self.rules.fixed
 
+    def parameters(self, value: Value, found: Range) -> tuple[float, int]:
+        """Scale and zero point of a value: those that its kernel prescribes, else those that cover its range."""
+        producer = value.producer
+        fixed = self.rules.fixed.get(producer.op) if producer is not None and producer in self.chosen else None
+        if fixed is not None:
+            return fixed.scale, fixed.zero_point
+        return affine(found, self.rules.activation, self.rules.symmetric)
+
     # rewriting
 
     def run(self) -> None:
         scales: dict[Value, float] = {}
-        for value, found in self._ranges().items():
-            producer = value.producer
-            fixed = self.rules.fixed.get(producer.op) if producer is not None and producer in set(self.nodes) else None
-            if fixed is not None:
-                scale, zero = fixed.scale, fixed.zero_point
-            else:
-                scale, zero = affine(found, self.rules.activation, self.rules.symmetric)
+        for value, found in self.united_ranges().items():
+            scale, zero = self.parameters(value, found)
             real = self._wrap(value, scale, zero)
             scales[real] = scale
             self.originals[real] = value.name
@@ -173,10 +200,16 @@ class _Work:
                 self._constants(node)
 
     def _wrap(self, value: Value, scale: float, zero: int) -> Value:
-        """Put a QDQ pair behind a value; returns what its users read now."""
+        """Put a QDQ pair behind a value; returns what its users, or those among them on integers, read now."""
         graph = self.graph
-        users = [(user, position) for user in value.users for position, item in enumerate(user.inputs) if item is value]
-        outputs = [position for position, item in enumerate(graph.outputs) if item is value]
+        given = value.producer in self.chosen or (value.producer is None and self.integer_io)
+        users = [
+            (user, position)
+            for user in value.users
+            for position, item in enumerate(user.inputs)
+            if item is value and (given or user in self.chosen)
+        ]
+        outputs = [position for position, item in enumerate(graph.outputs) if item is value and given]
         parameters = [
             graph.constant(np.array(scale, np.float32), f"{value.name}_scale"),
             graph.constant(np.array(zero, self.rules.activation.numpy), f"{value.name}_zero_point"),
@@ -202,17 +235,11 @@ class _Work:
 
     def _weights(self, node: Node, scales: Mapping[Value, float]) -> None:
         value = node.operand(1)
-        axis = 0 if node.op == "Gemm" and node.attr_int("transB", 0) else WEIGHTED[node.op]
         held = value.const
         assert held is not None
-        axis = axis if axis < len(held.shape) else 0
+        axis = weight_axis(node)
         array = held.numpy()
-        others = tuple(a for a in range(array.ndim) if a != axis)
-        if node.op in self.rules.per_channel:
-            largest = np.abs(array).max(axis=others).astype(np.float64)
-        else:
-            largest = np.array(np.abs(array).max(), np.float64)
-        steps = np.where(largest > 0, largest / 127, 1.0).astype(np.float32)
+        steps = weight_steps(array, axis, node.op in self.rules.per_channel)
         node.set_input(1, self._held(node, value, held, steps, axis))
         bias, operand = node.input(2), node.operand(0)
         if bias is not None and bias.const is not None and operand in scales and node.op != "MatMul":
@@ -279,6 +306,30 @@ class _Work:
         return real
 
 
+def weight_axis(node: Node) -> int:
+    """The axis of constant weights (the second operand) that result channels lie along."""
+    axis = 0 if node.op == "Gemm" and node.attr_int("transB", 0) else WEIGHTED[node.op]
+    return axis if axis < len(node.operand(1).dims) else 0
+
+
+def weight_steps(array: Array, axis: int, per_channel: bool) -> Array:
+    """The scale of symmetric int8 weights, float32: one per channel along ``axis``, or one, shape []."""
+    others = tuple(a for a in range(array.ndim) if a != axis)
+    largest = np.abs(array).max(axis=others).astype(np.float64) if per_channel else np.array(np.abs(array).max())
+    steps: Array = np.where(largest > 0, largest.astype(np.float64) / 127, 1.0).astype(np.float32)
+    return steps
+
+
+def weight_error(array: Array, axis: int, steps: Array) -> Array:
+    """What rounding to int8 takes from weights: the weights less their int8 form."""
+    shape = [1] * array.ndim
+    if steps.ndim:
+        shape[axis] = -1
+    spread = steps.reshape(shape)
+    error: Array = array - np.clip(np.round(array / spread), -127, 127) * spread
+    return error
+
+
 def mean_shift(node: Node, weights: Array, steps: Array, axis: int, mean: Array) -> Array | None:
     """What to add to the bias so that rounded weights give results of the same mean; None where that is not known.
 
@@ -287,11 +338,7 @@ def mean_shift(node: Node, weights: Array, steps: Array, axis: int, mean: Array)
         steps: one per result channel, along ``axis``, or one.
         mean: of the operand's channels, [C], float64.
     """
-    shape = [1] * weights.ndim
-    if steps.ndim:
-        shape[axis] = -1
-    spread = steps.reshape(shape)
-    error = weights - np.clip(np.round(weights / spread), -127, 127) * spread
+    error = weight_error(weights, axis, steps)
     if node.op == "Gemm":
         plain = node.attr_float("alpha", 1.0) == 1.0 and node.attr_float("beta", 1.0) == 1.0
         if not plain or node.attr_int("transA", 0) or error.shape[1 - axis] != mean.size:
