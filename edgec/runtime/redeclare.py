@@ -23,10 +23,10 @@ _SHAPE_DIM = 1
 _DIM_VALUE = 1
 
 
-def redeclare(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> bytes | None:
+def redeclare(path: Path, shapes: Mapping[str, tuple[int, ...]], *, open_too: bool = False) -> bytes | None:
     """The bytes of the model at ``path`` with these inputs declared, or None where nothing contradicts ``shapes``.
 
-    A symbolic or unnamed extent contradicts nothing: ONNX Runtime takes any size there.
+    A symbolic or unnamed extent contradicts nothing: ONNX Runtime takes any size there.  With ``open_too`` it does.
 
     Raises:
         ValueError: the file does not follow the protobuf wire format.
@@ -40,7 +40,7 @@ def redeclare(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> bytes | None
                 if number != _MODEL_GRAPH:
                     pieces.append(view[start:end])
                     continue
-                inner, touched = _graph(view, body, end, shapes)
+                inner, touched = _graph(view, body, end, shapes, open_too)
                 changed = changed or touched
                 pieces.append(_tag(_MODEL_GRAPH) + _varint(sum(len(piece) for piece in inner)))
                 pieces.extend(inner)
@@ -53,7 +53,7 @@ def redeclare(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> bytes | None
 
 
 def _graph(
-    view: memoryview, begin: int, stop: int, shapes: Mapping[str, tuple[int, ...]]
+    view: memoryview, begin: int, stop: int, shapes: Mapping[str, tuple[int, ...]], open_too: bool
 ) -> tuple[list[bytes | memoryview], bool]:
     pieces: list[bytes | memoryview] = []
     changed = False
@@ -63,7 +63,8 @@ def _graph(
             wanted = shapes.get(name)
             if wanted is not None and element is not None:
                 if dims is not None and (
-                    len(dims) != len(wanted) or any(d is not None and d != w for d, w in zip(dims, wanted))
+                    len(dims) != len(wanted)
+                    or any(d != w and (open_too or d is not None) for d, w in zip(dims, wanted))
                 ):
                     changed = True
                 pieces.append(_field(_GRAPH_INPUT, _value_info(name, element, wanted)))
@@ -77,6 +78,10 @@ def _graph(
             continue
         pieces.append(view[start:end])
     return pieces, changed
+
+
+def _contradicts(dims: list[int | None], wanted: tuple[int, ...], open_too: bool) -> bool:
+    return len(dims) != len(wanted) or any(d != w and (open_too or d is not None) for d, w in zip(dims, wanted))
 
 
 def _info(data: bytes) -> tuple[str, int | None, list[int | None] | None]:

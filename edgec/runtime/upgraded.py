@@ -13,8 +13,7 @@ from pathlib import Path
 import onnx
 
 from edgec.errors import VerificationError
-from edgec.runtime.onnxruntime import OnnxRuntimeSession
-from edgec.runtime.onnxruntime import open_session as open_bytes
+from edgec.runtime.onnxruntime import OnnxRuntimeSession, Options, load_model
 
 FIRST_OPSET = 7
 """The oldest version of the default domain that ONNX Runtime has kernels for."""
@@ -43,7 +42,7 @@ def open_session(
         upgraded = onnx.version_converter.convert_version(model, _UPGRADED_OPSET)
     except (RuntimeError, ValueError, OSError, onnx.shape_inference.InferenceError) as error:
         raise VerificationError("EDG302", "the model cannot be upgraded for ONNX Runtime", why=str(error)) from error
-    return open_bytes(upgraded.SerializeToString(), optimise=optimise, threads=threads)
+    return load_model(upgraded.SerializeToString(), Options(optimise=optimise, threads=threads))
 
 
 def _declare(value: onnx.ValueInfoProto, shape: Sequence[int]) -> None:

@@ -64,6 +64,8 @@ class Options:
         cuda_graph: capture the CUDA kernels of a run and replay them (``enable_cuda_graph``); inputs and outputs then
             stay at fixed places on the device, which :meth:`OnnxRuntimeSession.run` takes care of.
         spinning: let waiting threads spin (``session.intra_op.allow_spinning``), which costs a core each.
+        specialise: keep up to this many copies of a model with open extents, each planned for the input shapes of one
+            run (``add_free_dimension_override_by_name``); 0 keeps one for all.
     """
 
     threads: int = 1
@@ -80,6 +82,7 @@ class Options:
     require_provider: bool = False
     cuda_graph: bool = False
     spinning: bool = False
+    specialise: int = 0
 
     def __post_init__(self) -> None:
         """Check every value, and what the values mean together.
@@ -89,6 +92,8 @@ class Options:
         """
         for name in ("threads", "inter_threads"):
             check_count(name, getattr(self, name))
+        if self.specialise:
+            check_count("specialise", self.specialise)
         for name in ("initial_chunk", "device_limit"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name), "bytes")

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
+import weakref
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import onnxruntime
 
-from edgec.errors import EdgecError, VerificationError
+from edgec.errors import EdgecError, UsageError, VerificationError
 from edgec.ir.types import Array, DataType
 from edgec.runtime.onnxruntime.arena import check_limit, registered
+from edgec.runtime.onnxruntime.binding import CudaBinding, HostBinding
 from edgec.runtime.onnxruntime.options import EXTENDS, LEVELS, MODES, PROVIDERS, Options, options_from
 from edgec.runtime.redeclare import redeclare
-from edgec.runtime.session import TensorSpec
+from edgec.runtime.session import Assignment, Pool, TensorSpec
+from edgec.runtime.specialised import SpecialisedSession
 
 _TYPES = {
     "tensor(float)": DataType.FLOAT,
@@ -37,15 +43,23 @@ _TYPES = {
 }
 
 
+GRAPHS: Final = 16
+"""Most sets of input shapes that a session keeps a captured CUDA graph for."""
+
+
 class OnnxRuntimeSession:
     """A model loaded by ONNX Runtime; see :class:`edgec.runtime.session.Session`.
 
-    :meth:`run` may be called by several threads at the same time.
+    Several threads may call :meth:`run` at the same time, and their runs overlap; with a captured CUDA graph they
+    follow each other, because they share its buffers.
     """
 
     def __init__(self, session: Any, options: Options | None = None):
         self._session = session
         self._options = options or Options()
+        self._bindings: weakref.WeakSet[HostBinding | CudaBinding] = weakref.WeakSet()
+        self._graphs: OrderedDict[tuple[tuple[int, ...], ...], CudaBinding] = OrderedDict()
+        self._lock = threading.Lock()
         self.inputs = tuple(_spec(item) for item in session.get_inputs())
         self.outputs = tuple(_spec(item) for item in session.get_outputs())
 
@@ -55,9 +69,9 @@ class OnnxRuntimeSession:
         Raises:
             VerificationError: EDG303 when ONNX Runtime reports an error, or the session is closed.
         """
-        session = self._session
-        if session is None:
-            raise VerificationError("EDG303", "the session is closed")
+        session = self._open()
+        if self._options.cuda_graph:
+            return self._replay(feeds)
         names = [spec.name for spec in self.outputs]
         try:
             arrays = session.run(names, dict(feeds))
@@ -65,9 +79,78 @@ class OnnxRuntimeSession:
             raise VerificationError("EDG303", "ONNX Runtime cannot run the model", why=_reason(error)) from error
         return {name: np.asarray(array) for name, array in zip(names, arrays)}
 
+    def bind(
+        self, pool: Pool | None = None, shapes: Mapping[str, Sequence[int]] | None = None
+    ) -> HostBinding | CudaBinding:
+        """Inputs and outputs at fixed places; see :meth:`edgec.runtime.session.BindableSession.bind`.
+
+        Raises:
+            UsageError: EDG005 where a shape is missing or does not fit, EDG040 where the provider has no such buffers.
+            VerificationError: EDG303 when the model cannot be run on zeros, which finds open output shapes.
+        """
+        session, given = self._open(), shapes or {}
+        binding: HostBinding | CudaBinding
+        if self._options.provider_name == PROVIDERS["cuda"]:
+            device = int(self._options.provider_options.get("device_id", 0))
+            graph = self._options.cuda_graph
+            binding = CudaBinding(session, self.inputs, self.outputs, pool, given, device=device, graph=graph)
+        elif self._options.on_cpu:
+            binding = HostBinding(session, self.inputs, self.outputs, pool, given)
+        else:
+            raise UsageError(
+                "EDG040", f"buffers are bound with the providers cpu and cuda, not {self._options.provider}"
+            )
+        self._bindings.add(binding)
+        return binding
+
+    def assignment(self) -> Assignment | None:
+        """Which nodes the execution provider took; None on the CPU, or where ONNX Runtime is too old to tell."""
+        session = self._open()
+        if self._options.on_cpu or not hasattr(session, "get_provider_graph_assignment_info"):
+            return None
+        taken, left = 0, []
+        for part in session.get_provider_graph_assignment_info():
+            nodes = part.get_nodes()
+            if part.ep_name == self._options.provider_name:
+                taken += len(nodes)
+            else:
+                left += [f"{node.name} ({node.op_type})" for node in nodes]
+        return Assignment(self._options.provider, taken, tuple(left), not left)
+
     def close(self) -> None:
-        """Release the model; a run that is under way ends first."""
-        self._session = None
+        """Release the model and its bindings; a run that is under way ends first."""
+        with self._lock:
+            for binding in list(self._bindings):
+                binding.close()
+            self._bindings.clear()
+            self._graphs.clear()
+            self._session = None
+
+    def _open(self) -> Any:
+        session = self._session
+        if session is None:
+            raise VerificationError("EDG303", "the session is closed")
+        return session
+
+    def _replay(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run on the fixed buffers of the captured graph for these shapes."""
+        missing = [spec.name for spec in self.inputs if spec.name not in feeds]
+        if missing:
+            raise VerificationError("EDG303", f"there is no array for the input '{missing[0]}'")
+        with self._lock:
+            key = tuple(tuple(feeds[spec.name].shape) for spec in self.inputs)
+            if key not in self._graphs:
+                made = self.bind(None, {spec.name: feeds[spec.name].shape for spec in self.inputs})
+                assert isinstance(made, CudaBinding)
+                self._graphs[key] = made
+                if len(self._graphs) > GRAPHS:
+                    self._graphs.popitem(last=False)[1].close()
+            self._graphs.move_to_end(key)
+            binding = self._graphs[key]
+            for spec in self.inputs:
+                np.copyto(binding.inputs[spec.name], feeds[spec.name], casting="no")
+            binding.run()
+            return {name: np.array(array) for name, array in binding.outputs.items()}
 
 
 def open_session(
@@ -76,7 +159,7 @@ def open_session(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     configuration: Mapping[str, str] | None = None,
     **options: Any,
-) -> OnnxRuntimeSession:
+) -> OnnxRuntimeSession | SpecialisedSession:
     """Load an ONNX model; on the CPU execution provider, without spinning threads, where the options do not differ.
 
     Args:
@@ -93,15 +176,42 @@ def open_session(
         UnsupportedError: EDG204 for an input or output that is no tensor.
     """
     wanted = options_from(options)
+    if not wanted.specialise:
+        return load_model(model, wanted, input_shapes, configuration)
+    kept = replace(wanted, specialise=0)
+    general = load_model(model, kept, input_shapes, configuration)
+    inputs, outputs = general.inputs, general.outputs
+    general.close()
+    if all(isinstance(dim, int) for spec in inputs for dim in spec.shape):
+        raise UsageError("EDG040", "specialise does nothing: every input of the model has a fixed shape")
+    return SpecialisedSession(
+        inputs, outputs, lambda shapes: load_model(model, kept, shapes, configuration, inputs), wanted.specialise
+    )
+
+
+def load_model(
+    model: str | Path | bytes,
+    wanted: Options,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    configuration: Mapping[str, str] | None = None,
+    specialised: Sequence[TensorSpec] = (),
+) -> OnnxRuntimeSession:
+    """One session; with ``specialised`` inputs, their open extents are fixed to those of ``input_shapes``.
+
+    The other arguments, and the errors, are those of :func:`open_session`.
+    """
     _check_available(wanted)
     settings = _session_options(wanted)
+    named = _named_extents(specialised, input_shapes or {})
+    for name, extent in (named or {}).items():
+        settings.add_free_dimension_override_by_name(name, extent)
     for key, value in (configuration or {}).items():
         settings.add_session_config_entry(key, value)
     loaded: str | bytes = model if isinstance(model, bytes) else str(model)
     if input_shapes and not isinstance(model, bytes):
         shapes = {name: tuple(int(dim) for dim in shape) for name, shape in input_shapes.items()}
         try:
-            changed = redeclare(Path(model), shapes)
+            changed = redeclare(Path(model), shapes, open_too=named is None)
         except (ValueError, OSError) as error:
             raise VerificationError("EDG302", "the model file cannot be read", why=str(error)) from error
         if changed is not None:
@@ -120,6 +230,16 @@ def open_session(
     return OnnxRuntimeSession(session, wanted)
 
 
+def _named_extents(inputs: Sequence[TensorSpec], shapes: Mapping[str, Sequence[int]]) -> dict[str, int] | None:
+    """The open extents by name; None where one has no name, or two of different size share one."""
+    found: dict[str, int] = {}
+    for spec in inputs:
+        for dim, extent in zip(spec.shape, shapes[spec.name]):
+            if dim is None or (isinstance(dim, str) and found.setdefault(dim, int(extent)) != int(extent)):
+                return None
+    return found
+
+
 def _session_options(options: Options) -> Any:
     settings = onnxruntime.SessionOptions()
     settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, LEVELS[str(options.optimise)])
@@ -132,6 +252,8 @@ def _session_options(options: Options) -> Any:
     spinning = "1" if options.spinning else "0"
     settings.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     settings.add_session_config_entry("session.inter_op.allow_spinning", spinning)
+    if not options.on_cpu:
+        settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if options.require_provider:
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     return settings

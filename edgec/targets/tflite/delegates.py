@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ai_edge_litert.interpreter import load_delegate
 
 from edgec.errors import EdgecError
+from edgec.runtime.session import Assignment
 from edgec.targets.tflite.options import DelegateOption
 
 FUNCTIONS: Final = ("tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate")
+
+DELEGATE: Final = "DELEGATE"
 
 
 def load(wanted: DelegateOption) -> Any:
@@ -59,3 +63,43 @@ def load(wanted: DelegateOption) -> Any:
             where=f"options: {told}",
             help="its documentation says which options and devices it takes",
         ) from error
+
+
+def assignment(runner: str, operators: Sequence[Mapping[str, Any]]) -> Assignment:
+    """Which operators of the main graph the delegates took, from what the interpreter lists after they were applied.
+
+    The interpreter appends a node ``DELEGATE`` for every part of the graph that a delegate took, and keeps the
+    operators that it stands for.  Those are the ones between the inputs of that node and its outputs.
+
+    Args:
+        operators: ``Interpreter._get_ops_details()``: the file's own operators first, in their order.
+    """
+    own = [item for item in operators if item["op_name"] != DELEGATE]
+    producers = {int(tensor): at for at, item in enumerate(own) for tensor in item["outputs"]}
+    taken: set[int] = set()
+    for node in operators:
+        if node["op_name"] != DELEGATE:
+            continue
+        border = {int(tensor) for tensor in node["inputs"]}
+        open_tensors = [int(tensor) for tensor in node["outputs"]]
+        while open_tensors:
+            tensor = open_tensors.pop()
+            producer = producers.get(tensor)
+            if producer is None or producer in taken or tensor in border:
+                continue
+            taken.add(producer)
+            open_tensors += [int(tensor) for tensor in own[producer]["inputs"]]
+    left = tuple(f"#{at} {item['op_name']}" for at, item in enumerate(own) if at not in taken)
+    return Assignment(runner, len(taken), left, not left)
+
+
+def left_behind(found: Assignment) -> EdgecError:
+    """EDG523 for a model of which a part stays on the CPU."""
+    some = ", ".join(found.left[:5]) + (f" and {len(found.left) - 5} more" if len(found.left) > 5 else "")
+    return EdgecError(
+        "EDG523",
+        f"{found.runner} does not take the whole model",
+        why=f"left to the CPU: {some}" if found.left else "LiteRT does not tell which operators are left to the CPU",
+        help="leave --require-delegate out to run the rest on the CPU",
+        details=found.to_json(),
+    )

@@ -44,6 +44,8 @@ class Options:
         delegates: external delegates in the order in which they are offered the graph, with ``interpreter`` only; each
             is ``{"library": PATH, "options": {...}}``.
         require_delegate: refuse a model of which an operator is left to the CPU by the delegates or the accelerator.
+        specialise: keep up to this many copies of a model with open extents, each for the input shapes of one run; 0
+            keeps one, which is planned anew whenever the shapes change.  With ``interpreter`` only.
         weight_cache: file in which XNNPACK keeps its packed weights for the next start, with ``compiled`` only.
     """
 
@@ -54,6 +56,7 @@ class Options:
     delegates: tuple[DelegateOption, ...] = ()
     require_delegate: bool = False
     weight_cache: str | None = None
+    specialise: int = 0
 
     def __post_init__(self) -> None:
         """Check every value, and what the values mean together.
@@ -62,6 +65,8 @@ class Options:
             UsageError: EDG040.
         """
         check_count("threads", self.threads)
+        if self.specialise:
+            check_count("specialise", self.specialise)
         check_flag("xnnpack", self.xnnpack)
         check_flag("require_delegate", self.require_delegate)
         check_choice("api", self.api, APIS)
@@ -76,6 +81,8 @@ class Options:
             return f"accelerator={self.accelerator} needs api=compiled: the interpreter has no accelerators"
         if self.delegates and compiled:
             return "delegates need api=interpreter: the compiled model takes no external delegates"
+        if self.specialise and compiled:
+            return "specialise needs api=interpreter: the compiled model has fixed shapes"
         if self.weight_cache is not None and not compiled:
             return "weight_cache needs api=compiled: the Python interpreter does not offer it"
         if self.weight_cache is not None and not self.xnnpack:

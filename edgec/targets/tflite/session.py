@@ -6,28 +6,42 @@ made elsewhere), the order from the subgraph.  Files without a signature go by t
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from edgec.errors import UsageError, VerificationError
 from edgec.ir.types import Array
-from edgec.runtime.session import Session, TensorSpec
-from edgec.targets.tflite.delegates import load
+from edgec.runtime.session import Assignment, Pool, TensorSpec, bound_shape
+from edgec.runtime.specialised import SpecialisedSession
+from edgec.targets.tflite.delegates import assignment, left_behind, load
 from edgec.targets.tflite.options import Options, options_from
+from edgec.targets.tflite.views import InterpreterBinding
+
+if TYPE_CHECKING:
+    from edgec.targets.tflite.compiled import CompiledSession
 
 SIGNATURE = "serving_default"
 
 
 class LiteRTSession:
-    """A loaded artifact; see :class:`edgec.runtime.session.Session`."""
+    """A loaded artifact; see :class:`edgec.runtime.session.Session`.
 
-    def __init__(self, interpreter: Any):
+    Several threads may call :meth:`run`; their runs follow each other.
+    """
+
+    def __init__(self, interpreter: Any, taken: Assignment | None = None, *, xnnpack: bool = False):
         self._interpreter = interpreter
+        self._taken = taken
+        self._xnnpack = xnnpack
+        self._lock = threading.RLock()
+        self._bindings: weakref.WeakSet[InterpreterBinding] = weakref.WeakSet()
         signatures = interpreter._get_full_signature_list()
         signature = signatures.get(SIGNATURE) or (next(iter(signatures.values())) if len(signatures) == 1 else {})
         self._inputs = _named(interpreter.get_input_details(), signature.get("inputs", {}))
@@ -40,33 +54,77 @@ class LiteRTSession:
         """All outputs by name; inputs of another shape than the last time are resized where the artifact allows it.
 
         Raises:
-            VerificationError: EDG303 when an input is missing or does not fit, or LiteRT reports an error.
+            VerificationError: EDG303 when an input is missing or does not fit, LiteRT reports an error, or the session
+                is closed.
         """
-        interpreter = self._interpreter
-        try:
-            resized = False
-            for spec, (name, detail) in zip(self.inputs, self._inputs):
-                if name not in feeds:
-                    raise ValueError(f"there is no array for the input '{name}'")
-                shape = tuple(feeds[name].shape)
-                if shape != self._shapes[name]:
-                    fits = len(shape) == len(spec.shape) and all(d is None or d == s for d, s in zip(spec.shape, shape))
-                    if not fits:
-                        raise ValueError(f"the input '{name}' has shape {list(spec.shape)}, not {list(shape)}")
-                    interpreter.resize_tensor_input(detail["index"], shape)
-                    self._shapes[name] = shape
-                    resized = True
-            if resized:
-                interpreter.allocate_tensors()
-            for name, detail in self._inputs:
-                if feeds[name].size:
-                    interpreter.set_tensor(
-                        detail["index"], np.ascontiguousarray(feeds[name]).reshape(feeds[name].shape)
-                    )
-            interpreter.invoke()
-            return {name: self._read(detail["index"]) for name, detail in self._outputs}
-        except (RuntimeError, ValueError) as error:
-            raise VerificationError("EDG303", "LiteRT cannot run the artifact", why=str(error).strip()) from error
+        with self._lock:
+            interpreter = self._opened()
+            try:
+                for spec in self.inputs:
+                    if spec.name not in feeds:
+                        raise ValueError(f"there is no array for the input '{spec.name}'")
+                self._resize({name: tuple(feeds[name].shape) for name, _ in self._inputs})
+                for name, detail in self._inputs:
+                    if feeds[name].size:
+                        interpreter.set_tensor(
+                            detail["index"], np.ascontiguousarray(feeds[name]).reshape(feeds[name].shape)
+                        )
+                interpreter.invoke()
+                return {name: self._read(detail["index"]) for name, detail in self._outputs}
+            except (RuntimeError, ValueError) as error:
+                raise VerificationError("EDG303", "LiteRT cannot run the artifact", why=str(error).strip()) from error
+
+    def bind(self, pool: Pool | None = None, shapes: Mapping[str, Sequence[int]] | None = None) -> InterpreterBinding:
+        """The interpreter's own input and output tensors, without a copy; there is one set of them.
+
+        Raises:
+            UsageError: EDG040 for a pool: LiteRT's Python interpreter takes no memory from outside, its compiled model
+                does (``api=compiled``).  EDG005 where a shape is missing or does not fit.
+            VerificationError: EDG303 when the model cannot be run on zeros, which settles where its outputs lie.
+        """
+        if pool is not None:
+            raise UsageError(
+                "EDG040",
+                "LiteRT's interpreter computes in its own memory and takes none from a pool",
+                help="bind without a pool, or open the artifact with api=compiled",
+            )
+        with self._lock:
+            interpreter = self._opened()
+            try:
+                self._resize({spec.name: bound_shape(spec, shapes or {}) for spec in self.inputs})
+                binding = InterpreterBinding(interpreter, self._lock, self._inputs, self._outputs)
+            except (RuntimeError, ValueError) as error:
+                raise VerificationError("EDG303", "LiteRT cannot run the artifact", why=str(error).strip()) from error
+            self._bindings.add(binding)
+            return binding
+
+    def assignment(self) -> Assignment | None:
+        """Which operators the delegates took (external ones, else XNNPACK); None without any."""
+        with self._lock:
+            if self._taken is None and self._xnnpack:
+                self._taken = assignment("XNNPACK", self._opened()._get_ops_details())
+            return self._taken
+
+    def _opened(self) -> Any:
+        if self._interpreter is None:
+            raise VerificationError("EDG303", "the session is closed")
+        return self._interpreter
+
+    def _resize(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        resized = False
+        for spec, (name, detail) in zip(self.inputs, self._inputs):
+            shape = shapes[name]
+            if shape == self._shapes[name]:
+                continue
+            if len(shape) != len(spec.shape) or any(d is not None and d != s for d, s in zip(spec.shape, shape)):
+                raise ValueError(f"the input '{name}' has shape {list(spec.shape)}, not {list(shape)}")
+            if any(not binding.closed for binding in self._bindings):
+                raise ValueError(f"the input '{name}' cannot change its shape while a binding looks into it")
+            self._interpreter.resize_tensor_input(detail["index"], shape)
+            self._shapes[name] = shape
+            resized = True
+        if resized:
+            self._interpreter.allocate_tensors()
 
     def _read(self, index: int) -> Array:
         """A copy of an output; LiteRT's Python interface refuses tensors without elements, so those are made."""
@@ -94,11 +152,14 @@ class LiteRTSession:
         self.outputs = tuple(replace(spec, name=new) for new, spec in zip(outputs, self.outputs))
 
     def close(self) -> None:
-        """Release the model."""
-        self._interpreter = None
+        """Release the model and its bindings; a run that is under way ends first."""
+        with self._lock:
+            for binding in list(self._bindings):
+                binding.close()
+            self._interpreter = None
 
 
-def open_session(path: str | Path, **options: Any) -> Session:
+def open_session(path: str | Path, **options: Any) -> LiteRTSession | CompiledSession | SpecialisedSession:
     """Load a .tflite file; in the interpreter on the CPU with XNNPACK where the options do not differ.
 
     Args:
@@ -115,16 +176,23 @@ def open_session(path: str | Path, **options: Any) -> Session:
         from edgec.targets.tflite.compiled import open_compiled
 
         return open_compiled(Path(path), wanted)
-    return open_interpreter(path, wanted)
+    session = open_interpreter(path, wanted)
+    if not wanted.specialise:
+        return session
+    inputs, outputs = session.inputs, session.outputs
+    session.close()
+    if all(dim is not None for spec in inputs for dim in spec.shape):
+        raise UsageError("EDG040", "specialise does nothing: every input of the model has a fixed shape")
+    return SpecialisedSession(inputs, outputs, lambda _: open_interpreter(path, wanted), wanted.specialise)
 
 
 def open_interpreter(path: str | Path, options: Options) -> LiteRTSession:
-    """The same in the interpreter only."""
+    """The same in the interpreter only, for all shapes."""
     return _open(options, model_path=str(path))
 
 
 def open_content(content: bytes, **options: Any) -> LiteRTSession:
-    """The same for a flatbuffer in memory, in the interpreter."""
+    """The same for a flatbuffer in memory."""
     wanted = options_from(options)
     if wanted.api != "interpreter":
         raise UsageError("EDG040", "a model in memory is run by the interpreter only")
@@ -141,10 +209,19 @@ def _open(options: Options, **model: Any) -> LiteRTSession:
             experimental_delegates=delegates or None,
             **model,
         )
+        before = interpreter._get_ops_details() if delegates else []
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise VerificationError("EDG302", "LiteRT cannot load the artifact", why=str(error).strip()) from error
-    return LiteRTSession(interpreter)
+    taken = None
+    if delegates:
+        taken = assignment(", ".join(Path(item.library).name for item in options.delegates), before)
+    session = LiteRTSession(interpreter, taken, xnnpack=options.xnnpack)
+    if options.require_delegate:
+        found = session.assignment()
+        if found is not None and not found.complete:
+            raise left_behind(found)
+    return session
 
 
 def _named(details: list[dict[str, Any]], names: Mapping[str, int]) -> list[tuple[str, dict[str, Any]]]:
