@@ -57,3 +57,47 @@ def open_session(path: str, *, refuse: bool = False) -> Misbehaving:
     if refuse:
         raise UnsupportedError("EDG204", "not that kind")
     return Misbehaving(behaviour)
+
+
+class Sleeper:
+    """Sleeps as many milliseconds as its name says: a number, ``sum`` (of the input), ``warming`` (less every time) or
+    ``restless`` (from 2 to 30 and back)."""
+
+    def __init__(self, behaviour: str) -> None:
+        self.behaviour = behaviour
+        self.runs = 0
+        self.inputs = (TensorSpec("x", np.dtype(np.float32), (None, 2)),)
+        self.outputs = (TensorSpec("y", np.dtype(np.float32), ("n", 2)),)
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        self.runs += 1
+        match self.behaviour:
+            case "sum":
+                milliseconds = float(feeds["x"].sum())
+            case "warming":
+                milliseconds = 2 + 80 * 0.6**self.runs
+            case "restless":
+                milliseconds = 30 if self.runs // 8 % 2 else 2
+            case _:
+                milliseconds = float(self.behaviour)
+        time.sleep(milliseconds / 1000)
+        return {"y": np.zeros(2, np.float32)}
+
+    def close(self) -> None:
+        pass
+
+
+def open_sleeper(path: str) -> Sleeper:
+    return Sleeper(Path(path).name)
+
+
+class Hoarder(Sleeper):
+    """Holds as many bytes as its name says."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__("1")
+        self.held = np.ones(size, np.uint8)
+
+
+def open_hoarder(path: str) -> Hoarder:
+    return Hoarder(int(Path(path).name))

@@ -278,9 +278,14 @@ def paired(slots: Floats, rules: DuelRules) -> tuple[float, float, float]:
 
 
 def verdict(ratio: float, low: float, high: float, quartile_ratio: float, floor: float) -> Verdict:
-    """A win needs an interval that excludes 1, a gain above the floor, and lower quartiles that agree."""
-    if high < 1 and 1 - ratio > floor and quartile_ratio < 1:
+    """A win needs an interval that excludes 1, a gain above the floor, and lower quartiles that agree.
+
+    The floor was measured on comparisons that may have been quieter than this one, so the gain has to exceed the root
+    of the sum of the squares of the floor and of this interval's half.
+    """
+    needed = math.hypot(floor, (high - low) / 2 / ratio)
+    if high < 1 and 1 - ratio > needed and quartile_ratio < 1:
         return Verdict.CANDIDATE
-    if low > 1 and 1 - 1 / ratio > floor and quartile_ratio > 1:
+    if low > 1 and 1 - 1 / ratio > needed and quartile_ratio > 1:
         return Verdict.INCUMBENT
     return Verdict.SAME

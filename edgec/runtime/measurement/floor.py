@@ -62,6 +62,7 @@ def measure_floor(
     rules: DuelRules = DEFAULT_RULES,
     pairs: int = PAIRS,
     progress: Callable[[int, Estimate], object] | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Floor:
     """Open the same subject twice and compare, `pairs` times; about 1.2 s per pair for a small model.
 
@@ -75,7 +76,7 @@ def measure_floor(
     ratios = []
     for number in range(pairs):
         with opener() as first, opener() as second:
-            estimate = Duel(first, second, strict).run()
+            estimate = Duel(first, second, strict, clock=clock).run()
         ratios.append(estimate.ratio)
         if progress is not None:
             progress(number, estimate)
