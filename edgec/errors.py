@@ -194,6 +194,23 @@ _define(
     "its numbers are too large or too small for float16. Use --io-dtype float32.",
 )
 
+_define(
+    "EDG037",
+    EXIT_USAGE,
+    "labels do not fit the model",
+    "The data of --data has labels (an array of integers called labels, label or y), but not one per sample, or the "
+    "model has no output with one class per label. The loss of --precision mixed is measured by them. Without labels it "
+    "is the relative L2 of the outputs.",
+)
+_define(
+    "EDG038",
+    EXIT_FAILED,
+    "loss stays above --max-drop",
+    "Even with every node raised from integers, the artifact loses more than --max-drop: what is left is the rounding "
+    "of the precision that nodes are raised to, or the limit is smaller than the last bits of float32. The message says "
+    "how much. Give a larger --max-drop, or --raise-to float32.",
+)
+
 # EDG1xx: the model is invalid or hostile
 _define(
     "EDG101",
@@ -516,6 +533,36 @@ _define(
     "memory option out of range",
     "A limit, an alignment, a chunk size, an extend strategy, a shape or a dtype is none that a memory pool takes. The "
     "message names it.",
+)
+
+_define(
+    "EDG720",
+    EXIT_USAGE,
+    "sample or batch option does not fit",
+    "A sample has another name, dtype or shape than the model's inputs, counted without the batch dimension, or an "
+    "option of the batcher contradicts the model or another option. Nothing is cast, broadcast or cut.",
+)
+_define(
+    "EDG721",
+    EXIT_FAILED,
+    "queue full",
+    "More samples arrive than the session can run: the queue of a batcher or a pipeline has reached its limit, and "
+    "waiting was not asked for or took too long. Send fewer, allow a larger queue, or make the session faster.",
+)
+_define(
+    "EDG722",
+    EXIT_USAGE,
+    "batcher or pipeline closed",
+    "A sample came after close(), or in a child process made by fork, where the threads do not exist. A sample that "
+    "still ran when the time of close() was over ends with this code too.",
+)
+_define(
+    "EDG724",
+    EXIT_UNSUPPORTED,
+    "model cannot be batched",
+    "An input or an output of the model has no batch dimension as its first one, or the inputs disagree about it. "
+    "Inputs that are the same for every sample can be given once, as `shared`; otherwise run the model sample by "
+    "sample.",
 )
 
 # EDG9xx: internal

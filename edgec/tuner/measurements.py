@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from edgec.targets.knobs import Configuration
@@ -16,6 +17,7 @@ class Standing:
     Attributes:
         ratio, low, high: median time of one run, divided by the default's, and its 95 % interval.
         settled: whether more blocks would not say more, or the time for this trial is over.
+        credible: whether there are enough blocks to believe the interval, so that a candidate may be given up.
         unstable: why no number should be drawn from it, or None.
     """
 
@@ -24,6 +26,7 @@ class Standing:
     high: float
     blocks: int
     settled: bool
+    credible: bool = True
     unstable: str | None = None
 
 
@@ -35,6 +38,8 @@ class Reference:
         latency_ms, low_ms, high_ms: median time of one run and its 95 % interval.
         memory_bytes: peak memory of its process (of the device, for a device); None where it is not known.
         samples_ms: run times.
+        extra: further values, such as estimated cycles.
+        note: why the absolute time should not be quoted, where it is unstable.
     """
 
     latency_ms: float
@@ -42,6 +47,8 @@ class Reference:
     high_ms: float
     memory_bytes: int | None = None
     samples_ms: tuple[float, ...] = ()
+    note: str | None = None
+    extra: Mapping[str, float] = field(default_factory=dict)
 
 
 class Race(Protocol):
@@ -54,6 +61,10 @@ class Race(Protocol):
     @property
     def samples_ms(self) -> list[float]:
         """Its run times so far."""
+
+    @property
+    def extra(self) -> Mapping[str, float]:
+        """Further values, such as estimated cycles."""
 
     def step(self) -> Standing:
         """Measure one more interleaved block.

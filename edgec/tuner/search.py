@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import optuna
 
+from edgec.errors import EdgecError
 from edgec.targets.knobs import Configuration, Setting
 from edgec.tuner.goals import DROP, LATENCY, MEMORY, OBJECTIVES, THROUGHPUT, Goals, dominates
 from edgec.tuner.journal import Journal
@@ -17,10 +18,9 @@ from edgec.tuner.proposing import excluder, left, trial_seed
 from edgec.tuner.samplers import SURROGATE, make_sampler
 from edgec.tuner.space import Space, key_of
 from edgec.tuner.storage import Mirror, ask, directions, frozen
-from edgec.tuner.trials import State, Trial, TrialFailed, thinned
+from edgec.tuner.trials import KILLED, LOST, State, Trial, TrialFailed, thinned
 
-RACED: Final = 2
-"""Blocks after which a losing candidate may stop."""
+MEMORY_KIND: Final = "memory"
 ATTEMPTS: Final = 50
 """How often one of Optuna's samplers may propose what has been measured before a random configuration is taken."""
 
@@ -147,16 +147,25 @@ class Search:
         self._watch(trial)
 
     def _default(self, begun: Trial) -> Trial:
-        drop = self._measurements.drop(begun.configuration)
-        found = self._measurements.reference(begun.configuration)
+        try:
+            drop = self._measurements.drop(begun.configuration)
+            found = self._measurements.reference(begun.configuration)
+        except TrialFailed as error:
+            if isinstance(error.__cause__, EdgecError):
+                raise error.__cause__ from error
+            raise EdgecError(
+                "EDG717", "the default configuration cannot be measured", why=error.reason, details={"kind": error.kind}
+            ) from error
         values, intervals = timed(begun.configuration, found.latency_ms, found.low_ms, found.high_ms)
         _add(values, MEMORY, found.memory_bytes)
         _add(values, DROP, drop)
+        values.update(found.extra)
         return replace(
             begun,
             state=State.COMPLETE,
             values=values,
             intervals=intervals,
+            reason=found.note,
             samples_ms=thinned(list(found.samples_ms)),
         )
 
@@ -168,14 +177,25 @@ class Search:
                 part = self.space.conversion(begun.configuration)
                 reason = f"loses {values[DROP]:.2%}, {self.goals.limits['drop']:.2%} are allowed"
                 return replace(begun, state=State.PRUNED, values=values, reason=reason, failure=("drop", part))
-            with self._measurements.race(begun.configuration) as race:
-                return self._race(begun, race, values)
+            return self._raced(begun, values)
         except TrialFailed as error:
-            failure = (error.kind, error.part)
+            failure = (MEMORY_KIND if error.kind == KILLED else error.kind, error.part)
             return replace(begun, state=State.FAILED, values=values, reason=error.reason, failure=failure)
+
+    def _raced(self, begun: Trial, values: dict[str, float]) -> Trial:
+        """Race, and race again where a worker was killed: it may have been a person, or another process's hunger."""
+        for attempt in range(2):
+            try:
+                with self._measurements.race(begun.configuration) as race:
+                    return self._race(begun, race, dict(values))
+            except TrialFailed as error:
+                if attempt or error.kind not in (KILLED, LOST):
+                    raise
+        raise AssertionError("unreachable")
 
     def _race(self, begun: Trial, race: Race, values: dict[str, float]) -> Trial:
         reference = self.default.values[LATENCY]
+        values.update(race.extra)
         _add(values, MEMORY, race.memory_bytes)
         reason: str | None = None
         failure = None
@@ -212,7 +232,7 @@ class Search:
         self, standing: Standing, values: dict[str, float], intervals: dict[str, tuple[float, float]]
     ) -> str | None:
         """Why a candidate need not be measured on: it is certain to be behind, or over the limit of the latency."""
-        if standing.blocks < RACED or standing.settled:
+        if not standing.credible or standing.settled:
             return None
         limit = self.goals.limits.get("latency")
         if limit is not None and intervals[LATENCY][0] > limit:

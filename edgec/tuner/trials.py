@@ -13,6 +13,12 @@ KEPT_SAMPLES: Final = 200
 """Run times that are kept of a trial, for the report's distributions."""
 
 
+KILLED: Final = "killed"
+"""Kind of a failure: the worker got SIGKILL, from a person or because memory ran out."""
+LOST: Final = "lost"
+"""Kind of a failure: the default's worker died while a candidate was measured against it."""
+
+
 class State(enum.StrEnum):
     """How a trial ended."""
 
@@ -26,7 +32,7 @@ class TrialFailed(Exception):
     """A trial that has no result.
 
     Attributes:
-        kind: ``crash``, ``memory``, ``hang``, ``wrong``, ``refused`` or ``unstable``.
+        kind: ``crash``, ``killed``, ``memory``, ``hang``, ``wrong``, ``refused``, ``unstable`` or ``lost``.
         reason: what happened, in words.
         part: the part of the configuration that caused it; configurations that hold it are not tried again.
     """

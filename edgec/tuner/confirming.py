@@ -1,0 +1,201 @@
+"""The end of a study: the best configurations are measured again, fresh, against the default.
+
+The best of many noisy measurements looks better than it is.  So the trials only say who is in the final: up to three
+finalists that the intervals cannot tell apart are raced again, the best of them is confirmed in one more race with new
+processes and a narrower interval, and only that last race is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from edgec.targets.knobs import Configuration
+from edgec.tuner.goals import DROP, LATENCY, MEMORY, OBJECTIVES, Goals, dominates
+from edgec.tuner.measurements import Measurements, Standing
+from edgec.tuner.search import timed
+from edgec.tuner.trials import State, Trial, TrialFailed
+
+FINALISTS: Final = 3
+MEMORY_FLOOR: Final = 0.02
+"""Peak memory of equal processes differs by up to so much."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What the winner gains over the default, in the first objective.
+
+    Attributes:
+        ratio, low, high: the winner's value divided by the default's; time of a sample for the throughput, so below 1
+            is always better.
+        floor: differences up to this share are nobody's.
+        significant: whether the interval excludes 1 and the gain exceeds the floor.
+    """
+
+    objective: str
+    ratio: float
+    low: float
+    high: float
+    floor: float
+    significant: bool
+    blocks: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As the document holds it."""
+        return {
+            "objective": self.objective,
+            "ratio": self.ratio,
+            "interval": [self.low, self.high],
+            "floor": self.floor,
+            "significant": self.significant,
+            "blocks": self.blocks,
+            "text": self.text,
+        }
+
+    @property
+    def text(self) -> str:
+        """One line for people."""
+        if not self.significant:
+            return "no significant gain"
+        if self.objective == "throughput":
+            return f"{1 / self.ratio:.2f} times the throughput ({1 / self.high:.2f} to {1 / self.low:.2f})"
+        word = "faster" if self.objective == "latency" else "less memory"
+        share = f"{1 - self.ratio:.1%} ({1 - self.high:.1%} to {1 - self.low:.1%})"
+        return f"{share} {word}"
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """The winner of a study.
+
+    Attributes:
+        trial: its trial; the default's where nothing was significantly better.
+        values, intervals: of the fresh race, where there was one.
+        gain: None where there is no other configuration to compare with the default.
+        notes: what happened on the way.
+    """
+
+    trial: Trial | None
+    values: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]]
+    gain: Gain | None
+    notes: tuple[str, ...] = ()
+
+
+def feasible(trials: Sequence[Trial], goals: Goals) -> list[Trial]:
+    """Complete trials that keep every limit, the best in the first objective first."""
+    found = [trial for trial in trials if trial.state is State.COMPLETE and goals.is_feasible(trial.values)]
+    return sorted(found, key=lambda trial: (goals.costs(trial.values)[0], trial.number))
+
+
+def front(trials: Sequence[Trial], goals: Goals) -> list[Trial]:
+    """The complete trials within the limits that no other dominates, in the order of the first objective."""
+    found = feasible(trials, goals)
+    costs = {trial.number: goals.costs(trial.values) for trial in found}
+    return [trial for trial in found if not any(dominates(costs[other.number], costs[trial.number]) for other in found)]
+
+
+def confirm(trials: Sequence[Trial], goals: Goals, measurements: Measurements, floor: float) -> Confirmed:
+    """Choose the winner and measure it again.
+
+    Args:
+        floor: the device's A/A floor for times.
+    """
+    default = trials[0]
+    standing_default = goals.is_feasible(default.values)
+    candidates = feasible(trials, goals)
+    if len(goals.objectives) > 1:
+        candidates = front(trials, goals)
+    notes: list[str] = []
+    while candidates and candidates[0].number != 0:
+        best = _final(candidates, goals, measurements, default, notes)
+        if best is None:
+            break
+        try:
+            confirmed = _race(best, default, goals, measurements, floor)
+        except TrialFailed as error:
+            notes.append(f"trial {best.number} failed when it was measured again: {error.reason}")
+            candidates = [trial for trial in candidates if trial is not best]
+            continue
+        if not goals.is_feasible(confirmed.values):
+            notes.append(f"trial {best.number} did not keep the limits when it was measured again")
+            candidates = [trial for trial in candidates if trial is not best]
+            continue
+        assert confirmed.gain is not None
+        if confirmed.gain.significant or not standing_default:
+            return Confirmed(best, confirmed.values, confirmed.intervals, confirmed.gain, tuple(notes))
+        notes.append(f"trial {best.number} was the best, and not significantly better than the default")
+        return Confirmed(default, default.values, default.intervals, confirmed.gain, tuple(notes))
+    if not standing_default:
+        return Confirmed(None, {}, {}, None, (*notes, "no configuration keeps the limits"))
+    return Confirmed(default, default.values, default.intervals, None, (*notes, "nothing was better than the default"))
+
+
+def _final(
+    candidates: Sequence[Trial], goals: Goals, measurements: Measurements, default: Trial, notes: list[str]
+) -> Trial | None:
+    """The best of those whose intervals overlap that of the best, raced again where there are several."""
+    name = OBJECTIVES[goals.objectives[0]]
+    best = candidates[0]
+    close = [
+        trial for trial in candidates if trial.number and _overlap(best.intervals.get(name), trial.intervals.get(name))
+    ][:FINALISTS]
+    if name == MEMORY or len(close) < 2:
+        return best
+    found: list[tuple[float, int, Trial]] = []
+    for trial in close:
+        try:
+            with measurements.race(trial.configuration) as race:
+                standing = race.step()
+                while not standing.settled:
+                    standing = race.step()
+        except TrialFailed as error:
+            notes.append(f"trial {trial.number} failed in the final: {error.reason}")
+            continue
+        values, _ = _scaled(trial.configuration, default, standing)
+        found.append((goals.costs({**trial.values, **values})[0], trial.number, trial))
+    return min(found)[2] if found else None
+
+
+def _overlap(first: tuple[float, float] | None, second: tuple[float, float] | None) -> bool:
+    return first is not None and second is not None and first[0] <= second[1] and second[0] <= first[1]
+
+
+def _race(best: Trial, default: Trial, goals: Goals, measurements: Measurements, floor: float) -> Confirmed:
+    with measurements.race(best.configuration, fresh=True) as race:
+        memory = race.memory_bytes
+        standing = race.step()
+        while not standing.settled:
+            standing = race.step()
+        values, intervals = _scaled(best.configuration, default, standing)
+        values.update(race.extra)
+    if memory is not None:
+        values[MEMORY] = float(memory)
+    if DROP in best.values:
+        values[DROP] = best.values[DROP]
+    objective = goals.objectives[0]
+    if objective == "memory":
+        share = values[MEMORY] / default.values[MEMORY]
+        ratio, low, high, limit = share, share * (1 - MEMORY_FLOOR), share * (1 + MEMORY_FLOOR), MEMORY_FLOOR
+    else:
+        name = OBJECTIVES[objective]
+        scale = 1.0 if objective == "latency" else _samples(default.configuration) / _samples(best.configuration)
+        ratio, low, high, limit = (*(scale * share for share in (standing.ratio, standing.low, standing.high)), floor)
+        assert name in values
+    significant = standing.unstable is None and high < 1 and 1 - ratio > limit
+    gain = Gain(objective, ratio, low, high, limit, significant, standing.blocks)
+    notes = () if standing.unstable is None else (f"the confirmation was unstable: {standing.unstable}",)
+    return Confirmed(best, values, intervals, gain, notes)
+
+
+def _scaled(
+    configuration: Configuration, default: Trial, standing: Standing
+) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+    reference = default.values[LATENCY]
+    return timed(configuration, *(reference * share for share in (standing.ratio, standing.low, standing.high)))
+
+
+def _samples(configuration: Configuration) -> float:
+    batch = configuration.get("batch", 1)
+    return float(batch) if isinstance(batch, int) else 1.0

@@ -1,0 +1,142 @@
+"""One verified conversion per batch, precision and option, kept in the study's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from edgec.errors import (
+    EXIT_FAILED,
+    EXIT_INTERNAL,
+    EXIT_INTERRUPTED,
+    EXIT_MODEL,
+    EXIT_TOOL_FAILED,
+    EXIT_TOOL_MISSING,
+    EXIT_UNSUPPORTED,
+    EdgecError,
+)
+from edgec.targets.base import Target
+from edgec.targets.knobs import Configuration, Part
+from edgec.tuner.space import Space, key_of
+from edgec.tuner.trials import TrialFailed
+
+FOLDER: Final = "conversions"
+MANIFEST: Final = "manifest.json"
+NEEDS_DATA: Final = frozenset({"int8", "int16x8", "mixed"})
+"""Precisions that need calibration data."""
+ENDING: Final = frozenset({EXIT_TOOL_MISSING, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_MODEL})
+"""Exit codes of a conversion that no other configuration would avoid."""
+ENDING_CODES: Final = frozenset({"EDG010", "EDG011", "EDG012", "EDG013", "EDG020"})
+
+
+@dataclass(frozen=True)
+class Source:
+    """The model and how it is converted, whatever the configuration.
+
+    Attributes:
+        model: file or folder.
+        input_shapes: input name to the shape at the default batch; empty for the model's own.
+        batch: the default batch, the leading extent of every input; None where they have none in common.
+        options: arguments of :func:`edgec.converter.convert.convert` (data, ranges, calibration, method, ...).
+        target_options: those of every conversion.
+    """
+
+    model: Path
+    input_shapes: Mapping[str, tuple[int, ...]]
+    batch: int | None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    target_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def shapes(self, batch: int | None) -> dict[str, tuple[int, ...]] | None:
+        """The input shapes at a batch; None to leave them to the model."""
+        if not self.input_shapes:
+            return None
+        if batch is None or batch == self.batch:
+            return dict(self.input_shapes)
+        return {name: (batch, *shape[1:]) for name, shape in self.input_shapes.items()}
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A verified artifact.
+
+    Attributes:
+        folder: with the artifact and ``manifest.json``.
+        artifact: the file to open.
+        manifest: what stands in ``manifest.json``.
+    """
+
+    folder: Path
+    artifact: Path
+    manifest: Mapping[str, Any]
+
+
+class Conversions:
+    """Converts for configurations, once for each that differs in what decides the artifact.
+
+    Args:
+        folder: the study's.
+        progress: called with the name of each step.
+    """
+
+    def __init__(self, target: Target, source: Source, space: Space, folder: Path, progress: Callable[[str], object]):
+        self._target = target
+        self._source = source
+        self._space = space
+        self._folder = folder / FOLDER
+        self._progress = progress
+
+    def place(self, configuration: Configuration) -> Path:
+        """The folder of a configuration's artifact, whether or not it is there."""
+        return self._folder / key_of(self._space.conversion(configuration))
+
+    def get(self, configuration: Configuration) -> Conversion:
+        """The artifact, converted and verified now where it was not before.
+
+        Raises:
+            TrialFailed: the target cannot hold it, its tool fails, or it computes something else.
+            EdgecError: a tool is missing, the disk is full, or the model itself is invalid.
+        """
+        from edgec.converter.convert import convert
+
+        place = self.place(configuration)
+        if not (place / MANIFEST).is_file():
+            part = self._space.conversion(configuration)
+            try:
+                convert(self._source.model, target=self._target.name, output=place, **self._arguments(configuration))
+            except EdgecError as error:
+                if error.exit_code in ENDING or error.code in ENDING_CODES:
+                    raise
+                raise TrialFailed(_kind(error), f"{error.code}: {_sentence(error)}", part) from error
+        manifest = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+        return Conversion(place, place / Path(manifest["artifact"]["path"]).name, manifest)
+
+    def _arguments(self, configuration: Configuration) -> dict[str, Any]:
+        batch = configuration.get("batch", self._source.batch)
+        precision = configuration.get("precision", self._source.options.get("precision"))
+        found = dict(self._source.options)
+        found["input_shapes"] = self._source.shapes(batch if isinstance(batch, int) else None)
+        found["precision"] = precision
+        if precision not in NEEDS_DATA and precision is not None:
+            found["calibration"] = None
+        if precision != "mixed":
+            found.pop("max_drop", None)
+        options = dict(self._source.target_options)
+        for name, value in configuration.items():
+            if self._space.by_name[name].part is Part.CONVERSION:
+                options[name] = value
+        found["target_options"] = options
+        found["progress"] = self._progress
+        return found
+
+
+def _kind(error: EdgecError) -> str:
+    kinds = {EXIT_FAILED: "wrong", EXIT_UNSUPPORTED: "refused", EXIT_TOOL_FAILED: "crash"}
+    return kinds.get(error.exit_code, "refused")
+
+
+def _sentence(error: EdgecError) -> str:
+    return f"{error.message}: {error.why}" if error.why else error.message

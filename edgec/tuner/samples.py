@@ -1,0 +1,144 @@
+"""What configurations are timed on, and how much of the quality each artifact loses.
+
+The samples are those of ``--data``, or seeded random ones, in the form of the original model at the default batch.  For
+another batch they are stacked; for the artifact they are put into its layout and its integers, as its manifest says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from edgec.converter.calibration.data import specs
+from edgec.converter.importers import open_source
+from edgec.converter.importers.imported import ImportedModel, SourceOptions
+from edgec.converter.verification.data import Feeds, load_samples
+from edgec.converter.verification.inputs import Generator
+from edgec.converter.verification.reference import ReferenceModel
+from edgec.errors import UsageError
+from edgec.ir.quantization import Affine
+from edgec.ir.types import Array, DataType
+from edgec.runtime.isolation import Workers
+from edgec.tuner.conversions import Conversion, Source
+
+TIMED: Final = 4
+"""Samples that runs take in turns."""
+JUDGED: Final = 64
+"""Samples by which the loss of quality is judged, at most; of random ones as many as are timed."""
+
+
+@dataclass
+class Samples:
+    """The samples of a study.
+
+    Attributes:
+        imported: the original model at the default batch.
+        feeds: its inputs, in the form of the original model.
+        is_random: whether they are made up.
+    """
+
+    imported: ImportedModel
+    feeds: list[Feeds]
+    is_random: bool
+    _expected: list[dict[str, Array]] | None = None
+
+    def stacked(self, batch: int | None, default: int | None) -> list[Feeds]:
+        """The samples at another batch: rows of all samples in their order, round and round."""
+        if batch is None or default is None or batch == default:
+            return self.feeds[:TIMED]
+        rows = {name: np.concatenate([feeds[name] for feeds in self.feeds]) for name in self.feeds[0]}
+        count = len(next(iter(rows.values())))
+        found = []
+        for start in range(0, TIMED * batch, batch):
+            chosen = (np.arange(start, start + batch)) % count
+            found.append({name: np.ascontiguousarray(array[chosen]) for name, array in rows.items()})
+        return found
+
+    def expected(self) -> list[dict[str, Array]]:
+        """What the original model makes of the samples, in its own runtime; computed once.
+
+        Raises:
+            ModelError: EDG113 when it cannot be run.
+        """
+        if self._expected is None:
+            with Workers() as host:
+                model = ReferenceModel(host, self.imported.original)
+                self._expected = [model.run(feeds) for feeds in self.feeds]
+        return self._expected
+
+
+def make_samples(source: Source, data: str | Path | None, ranges: Mapping[str, Any], seed: int) -> Samples:
+    """Read the model, and read or draw the samples.
+
+    Raises:
+        EdgecError: as for a conversion: EDG1xx for the model, EDG005 and EDG006 for the data.
+    """
+    options = SourceOptions(
+        source.shapes(source.batch), None, source.options.get("signature"), bool(source.options.get("trust"))
+    )
+    imported = open_source(source.model, options)
+    inputs = specs(imported.model)
+    if data is None:
+        generator = Generator(inputs, imported.model, dict(ranges), seed)
+        return Samples(imported, [generator.draw(number) for number in range(TIMED)], True)
+    feeds: list[Feeds] = []
+    for sample in load_samples(data, inputs):
+        feeds.append(sample)
+        if len(feeds) == JUDGED:
+            break
+    if not feeds:
+        raise UsageError("EDG005", f"'{data}' holds no samples")
+    return Samples(imported, feeds, False)
+
+
+def as_artifact(feeds: Feeds, conversion: Conversion) -> dict[str, Array]:
+    """A sample in the artifact's layout and element types."""
+    layouts, held = _forms(conversion.manifest)
+    found = {}
+    for name, array in feeds.items():
+        given = held[name].quantized(array) if name in held else array
+        found[name] = np.ascontiguousarray(np.transpose(given, layouts[name])) if name in layouts else given
+    return found
+
+
+def as_model(results: Mapping[str, Array], conversion: Conversion) -> dict[str, Array]:
+    """The artifact's outputs in the form of the original model's."""
+    layouts, held = _forms(conversion.manifest)
+    found = {}
+    for name, array in results.items():
+        real = held[name].real(array) if name in held else array
+        if name in layouts and real.ndim == len(layouts[name]):
+            real = np.transpose(real, [int(axis) for axis in np.argsort(layouts[name])])
+        found[name] = real
+    return found
+
+
+def _forms(manifest: Mapping[str, Any]) -> tuple[Mapping[str, Sequence[int]], dict[str, Affine]]:
+    listed = manifest.get("quantization", {}).get("quantized_io", {})
+    held = {
+        name: Affine(DataType[item["dtype"].upper()], item["scale"], item["zero_point"])
+        for name, item in listed.items()
+    }
+    return manifest.get("layouts", {}), held
+
+
+def relative_error(expected: Sequence[Mapping[str, Array]], found: Sequence[Mapping[str, Array]]) -> float:
+    """The largest relative L2 error over the outputs, all samples together; outputs of integers by their share that
+    differs."""
+    worst = 0.0
+    for name in expected[0]:
+        wanted = np.concatenate([np.ravel(item[name]) for item in expected])
+        got = np.concatenate([np.ravel(item[name]) for item in found])
+        if wanted.shape != got.shape:
+            return 1.0
+        if wanted.dtype.kind != "f":
+            worst = max(worst, float(np.mean(wanted != got)) if wanted.size else 0.0)
+            continue
+        size = float(np.linalg.norm(wanted.astype(np.float64)))
+        error = float(np.linalg.norm(wanted.astype(np.float64) - got.astype(np.float64)))
+        worst = max(worst, error / size if size else error)
+    return worst

@@ -1,0 +1,399 @@
+"""``edgec tune``: from a model and wishes to a confirmed winner, in a folder that can be gone on with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from edgec.converter import manifest as manifests
+from edgec.converter.calibration.images import ImageOptions
+from edgec.converter.calibration.quantizing import METHOD
+from edgec.errors import EdgecError, UsageError
+from edgec.targets import registry
+from edgec.targets.base import Target
+from edgec.targets.knobs import Circumstances, Setting
+from edgec.tuner.confirming import Confirmed, confirm
+from edgec.tuner.conversions import NEEDS_DATA, Conversions, Source
+from edgec.tuner.estimating import Estimates
+from edgec.tuner.goals import OBJECTIVES, Goals
+from edgec.tuner.journal import SCHEMA, Journal
+from edgec.tuner.machine import describe_machine, processors
+from edgec.tuner.measurements import Measurements
+from edgec.tuner.measuring import LocalMeasurements, Rules
+from edgec.tuner.outcome import StudyResult, result_of, winner_entry
+from edgec.tuner.samplers import SAMPLERS, SURROGATE
+from edgec.tuner.samples import Samples, make_samples
+from edgec.tuner.search import Budget, Search, Watch
+from edgec.tuner.space import Space, make_space
+from edgec.tuner.storage import Mirror
+
+BUDGET_S: Final = 600.0
+"""Seconds of measuring where neither a budget nor a number of trials is given."""
+VOLATILE: Final = ("notes", "basis", "configurations")
+"""What of a study's description may differ when it goes on."""
+ESTIMATED: Final = ("ethosu",)
+"""Targets whose compiler's estimates stand for measurements."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is asked of a study; the arguments of :func:`tune`, which explains them."""
+
+    model: Path
+    target: Target
+    output: Path
+    goals: Goals
+    seed: int
+    sampler: str
+    knobs: Mapping[str, Sequence[Setting]]
+    session: Mapping[str, Setting]
+    source: Source
+    data: str | Path | None
+    ranges: Mapping[str, tuple[float, float]]
+    notes: list[str] = field(default_factory=list)
+
+
+def tune(
+    model: str | Path,
+    *,
+    target: str,
+    output: str | Path,
+    objectives: Sequence[str] = ("latency",),
+    max_latency_ms: float | None = None,
+    max_memory: float | None = None,
+    max_drop: float | None = None,
+    budget_s: float | None = None,
+    trials: int | None = None,
+    seed: int = 0,
+    sampler: str = SURROGATE,
+    knobs: Mapping[str, Sequence[Setting]] | None = None,
+    session: Mapping[str, Setting] | None = None,
+    storage: str | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    batch: int | None = None,
+    signature: str | None = None,
+    trust: bool = False,
+    data: str | Path | None = None,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    precision: str | None = None,
+    calibration: str | Path | None = None,
+    method: str = METHOD,
+    images: ImageOptions | None = None,
+    io_layout: str | None = None,
+    target_options: Mapping[str, Any] | None = None,
+    wait: bool = True,
+    rules: Rules | None = None,
+    progress: Callable[[str], object] = lambda step: None,
+    watch: Watch = lambda trial: None,
+) -> StudyResult:
+    """Find the fastest way to run a model; on the folder of a study, go on with it.
+
+    Args:
+        model, target, input_shapes, batch, signature, trust, data, ranges, calibration, method, images, io_layout,
+            target_options: as for :func:`edgec.converter.convert.convert`; ``input_shapes`` and ``batch`` give the
+            default, the tuner varies the batch where the throughput is an objective.
+        output: folder of the study: journal, Optuna's storage, conversions.
+        objectives: of ``latency``, ``throughput``, ``memory``; several give a Pareto front.
+        max_latency_ms, max_memory, max_drop: limits: milliseconds of one run, bytes that a session adds to its process,
+            share of the quality that may be lost (relative L2 error at the worst output).
+        budget_s: seconds of measuring, all runs of the study together; ten minutes where ``trials`` is not given.
+        trials: number of finished trials.
+        sampler: ``surrogate``, or Optuna's ``tpe``, ``nsga2`` or ``random``.
+        knobs: knob to the only values that are tried.
+        session: session options of every configuration, such as ``{"provider": "cuda"}``.
+        storage: URL of an Optuna storage; SQLite in the folder by default.
+        precision: the default one.  Others are tried where ``max_drop`` allows a loss.
+        wait: wait for a device that another process measures on; an error otherwise.
+        rules: how long a measurement may take.
+        progress: called with the name of each step; ``watch`` with each trial, as it begins and when it is over.
+
+    Raises:
+        EdgecError: see :data:`edgec.errors.CODES`; trials that have finished are kept in any case.
+    """
+    goals = _goals(objectives, max_latency_ms, max_memory, max_drop)
+    if sampler not in SAMPLERS:
+        raise UsageError("EDG001", f"unknown sampler '{sampler}'", why=f"known: {', '.join(SAMPLERS)}")
+    chosen = registry.load(target)
+    arguments = {
+        "signature": signature,
+        "trust": trust,
+        "data": data,
+        "ranges": dict(ranges or {}),
+        "precision": precision,
+        "calibration": calibration,
+        "method": method,
+        "images": images,
+        "io_layout": io_layout,
+        "seed": seed,
+    }
+    if max_drop is not None:
+        arguments["max_drop"] = max_drop
+    shapes = {name: tuple(int(dim) for dim in shape) for name, shape in (input_shapes or {}).items()}
+    source = Source(Path(model), shapes, batch, arguments, dict(target_options or {}))
+    wishes = Wishes(
+        Path(model),
+        chosen,
+        Path(output),
+        goals,
+        seed,
+        sampler,
+        dict(knobs or {}),
+        dict(session or {}),
+        source,
+        data,
+        dict(ranges or {}),
+    )
+    with Journal(Path(output)) as journal:
+        return _run(wishes, journal, storage, Budget(trials, _seconds(budget_s, trials)), rules, wait, progress, watch)
+
+
+def _seconds(budget_s: float | None, trials: int | None) -> float | None:
+    return BUDGET_S if budget_s is None and trials is None else budget_s
+
+
+def _run(
+    wishes: Wishes,
+    journal: Journal,
+    storage: str | None,
+    budget: Budget,
+    rules: Rules | None,
+    wait: bool,
+    progress: Callable[[str], object],
+    watch: Watch,
+) -> StudyResult:
+    progress("reading the model")
+    source, samples = _samples(wishes)
+    space = _space(wishes, source, samples)
+    measurements = _measurements(wishes, source, samples, space, rules, wait, progress)
+    header = _header(wishes, source, space, measurements.basis)
+    if journal.entries:
+        _require_same(journal.entries[0], header, wishes.output)
+    else:
+        journal.append(header)
+    finished = result_of(wishes.output, journal.entries)
+    name = f"{wishes.model.stem}-{wishes.target.name}"
+    mirror = Mirror(wishes.output, storage, name, space, wishes.goals, dict(header["machine"]))
+    try:
+        search = Search(
+            space,
+            wishes.goals,
+            measurements,
+            journal,
+            mirror,
+            sampler=wishes.sampler,
+            seed=wishes.seed,
+            watch=watch,
+        )
+        if search.trials:
+            measurements.pin(space.default)
+        progress("measuring")
+        why = search.run(budget)
+        if finished.finish is not None and len(finished.trials) == len(search.trials):
+            return finished
+        progress("confirming the winner")
+        floor = _floor(measurements, journal)
+        _finish(journal, search, why, confirm(search.trials, wishes.goals, measurements, floor), floor)
+    finally:
+        measurements.close()
+    return result_of(wishes.output, journal.entries)
+
+
+def _goals(
+    objectives: Sequence[str], max_latency_ms: float | None, max_memory: float | None, max_drop: float | None
+) -> Goals:
+    for objective in objectives:
+        if objective not in OBJECTIVES:
+            raise UsageError("EDG001", f"unknown objective '{objective}'", why=f"known: {', '.join(OBJECTIVES)}")
+    if not objectives or len(set(objectives)) != len(objectives):
+        raise UsageError("EDG001", "every objective once, and at least one")
+    limits = {"latency": max_latency_ms, "memory": max_memory, "drop": max_drop}
+    return Goals(tuple(objectives), {name: limit for name, limit in limits.items() if limit is not None})
+
+
+def _samples(wishes: Wishes) -> tuple[Source, Samples]:
+    """The samples, and the source with the shapes at the default batch filled in.
+
+    Raises:
+        UsageError: EDG202 where a dimension other than the leading one is unknown.
+    """
+    source = wishes.source
+    samples = make_samples(source, wishes.data, wishes.ranges, wishes.seed)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for value in samples.imported.model.graph.inputs:
+        given = samples.feeds[0][value.name].shape
+        unknown = [axis for axis, dim in enumerate(value.shape or ()) if not isinstance(dim, int)]
+        if any(axis > 0 for axis in unknown):
+            raise UsageError(
+                "EDG202",
+                f"the input '{value.name}' has dimensions that are not known",
+                why="a time means nothing without the shape that it was measured at",
+                help=f"--input-shape {value.name}:{','.join(str(dim) for dim in given)}",
+            )
+        shapes[value.name] = tuple(int(dim) for dim in given)
+    leading = {shape[0] for shape in shapes.values() if shape}
+    scalars = any(not shape for shape in shapes.values())
+    batch = leading.pop() if len(leading) == 1 and not scalars else None
+    return Source(source.model, shapes, batch, source.options, source.target_options), samples
+
+
+def _space(wishes: Wishes, source: Source, samples: Samples) -> Space:
+    target = wishes.target
+    precision = wishes.source.options["precision"] or (
+        "int8" if wishes.source.options["calibration"] and "int8" in target.precisions else target.precisions[0]
+    )
+    if precision not in target.precisions:
+        known = ", ".join(target.precisions)
+        raise UsageError("EDG001", f"the target {target.name} has no precision '{precision}'", why=f"known: {known}")
+    precisions = _precisions(wishes, precision)
+    weights = sum(value.const.size * 4 for value in samples.imported.model.graph.constants() if value.const is not None)
+    options = {**wishes.session, **source.target_options}
+    circumstances = Circumstances(processors(), source.batch, precision, precisions, weights, options)
+    frozen: dict[str, str] = {}
+    if "throughput" not in wishes.goals.objectives:
+        frozen["batch"] = "a smaller batch always has the lower latency"
+    return make_space(target.knobs(circumstances), wishes.knobs, frozen)
+
+
+def _precisions(wishes: Wishes, default: str) -> tuple[str, ...]:
+    """What may be tried: nothing but the default where no loss is allowed."""
+    known = wishes.target.precisions
+    asked = [str(value) for value in wishes.knobs.get("precision", ())]
+    if len(known) < 2:
+        return (default,)
+    if "drop" not in wishes.goals.limits and not asked:
+        wishes.notes.append(f"only {default} is tried: --max-drop says how much of the quality may be lost")
+        return (default,)
+    found = []
+    for precision in known:
+        if precision != default and precision in NEEDS_DATA and wishes.source.options["calibration"] is None:
+            wishes.notes.append(f"{precision} is not tried: it needs --calibration")
+            continue
+        found.append(precision)
+    return tuple(found)
+
+
+def _measurements(
+    wishes: Wishes,
+    source: Source,
+    samples: Samples,
+    space: Space,
+    rules: Rules | None,
+    wait: bool,
+    progress: Callable[[str], object],
+) -> Measurements:
+    conversions = Conversions(wishes.target, source, space, wishes.output, progress)
+    if wishes.target.name in ESTIMATED:
+        if "drop" in wishes.goals.limits:
+            raise UsageError("EDG001", f"--max-drop needs a device: {wishes.target.name} is only estimated here")
+        return Estimates(conversions)
+    if not wishes.target.runs_here():
+        raise EdgecError(
+            "EDG521",
+            f"no device for {wishes.target.name} is here, and its compiler estimates no times",
+            help="tune on the device's host",
+        )
+    from edgec.tuner.leasing import leased
+
+    return LocalMeasurements(
+        wishes.target,
+        space,
+        conversions,
+        source,
+        samples,
+        wishes.session,
+        rules or Rules(),
+        judges_drop="drop" in wishes.goals.limits,
+        lease=lambda: leased(wishes.session, wait=wait, progress=progress),
+    )
+
+
+def _header(wishes: Wishes, source: Source, space: Space, basis: str) -> dict[str, Any]:
+    options = {name: _plain(value) for name, value in sorted(source.options.items())}
+    points = space.points
+    return {
+        "kind": "study",
+        "schema": SCHEMA,
+        "model": {
+            "path": os.fspath(wishes.model),
+            "name": wishes.model.name,
+            "sha256": manifests.source_hash(wishes.model),
+        },
+        "target": wishes.target.name,
+        "goals": wishes.goals.to_json(),
+        "seed": wishes.seed,
+        "sampler": wishes.sampler,
+        "knobs": space.describe(),
+        "configurations": None if points is None else len(points),
+        "batch": source.batch,
+        "input_shapes": {name: list(shape) for name, shape in sorted(source.input_shapes.items())},
+        "options": options,
+        "target_options": dict(source.target_options),
+        "session": dict(wishes.session),
+        "basis": basis,
+        "machine": describe_machine(),
+        "notes": list(wishes.notes),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """An option as the header holds it: files by their contents' hash."""
+    if isinstance(value, str | Path) and Path(value).is_file():
+        return {"name": Path(value).name, "sha256": manifests.sha256(Path(value))}
+    if isinstance(value, ImageOptions):
+        return value.to_json()
+    if isinstance(value, Path):
+        return os.fspath(value)
+    return value if isinstance(value, str | int | float | bool | None) else {k: list(v) for k, v in value.items()}
+
+
+def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to mix two studies (EDG711)."""
+    import json
+
+    now = json.loads(json.dumps(now))
+    differing = [name for name in now if name not in VOLATILE and before.get(name) != now[name]]
+    if before["model"]["sha256"] == now["model"]["sha256"] and "model" in differing:
+        differing.remove("model")
+    if differing:
+        first = differing[0]
+        raise UsageError(
+            "EDG711",
+            f"'{folder}' holds another study",
+            why=f"{', '.join(differing)} differ: {first} was {_brief(before.get(first))}, now {_brief(now[first])}",
+            help="give the options of that study, or another folder with -o; --trials and --budget may differ",
+        )
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def _floor(measurements: Measurements, journal: Journal) -> float:
+    """The A/A floor that the winner is judged by: measured once in a study."""
+    if not isinstance(measurements, LocalMeasurements):
+        return 0.0
+    for entry in journal.entries:
+        if entry["kind"] == "floor":
+            return float(entry["value"])
+    found = measurements.floor()
+    journal.append({"kind": "floor", "value": found.value, "ratios": list(found.ratios)})
+    return found.value
+
+
+def _finish(journal: Journal, search: Search, why: str, found: Confirmed, floor: float) -> None:
+    winner = None if found.trial is None else winner_entry(found.trial, found.values, found.intervals)
+    journal.append(
+        {
+            "kind": "finish",
+            "trials": len(search.trials),
+            "why": why,
+            "winner": winner,
+            "gain": None if found.gain is None else found.gain.to_json(),
+            "floor": floor,
+            "notes": list(found.notes),
+        }
+    )
