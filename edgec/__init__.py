@@ -11,6 +11,7 @@ The public API is loaded on first use, so that ``import edgec`` costs nothing::
     facts = edgec.inspect("model.onnx")
     result = edgec.quantize("model.onnx", "model_int8.onnx", calibration="samples.npz")
     result = edgec.verify("out", against="model.onnx", data="samples.npz")
+    outputs = edgec.load("out").run({"x": array})
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from edgec.converter.quantize import quantize_model as quantize
     from edgec.converter.verify import verify_folder as verify
     from edgec.errors import EdgecError
+    from edgec.execution.load import LoadedArtifact, load
 
 __all__ = [
     "BisectReport",
@@ -38,6 +40,7 @@ __all__ = [
     "ConversionResult",
     "EdgecError",
     "ImportResult",
+    "LoadedArtifact",
     "QuantizeResult",
     "__version__",
     "bisect",
@@ -45,6 +48,7 @@ __all__ = [
     "convert",
     "import_",
     "inspect",
+    "load",
     "quantize",
     "verify",
 ]
@@ -55,12 +59,14 @@ _HOMES = {
     "ConversionResult": ("edgec.converter.convert", "ConversionResult"),
     "EdgecError": ("edgec.errors", "EdgecError"),
     "ImportResult": ("edgec.converter.import_", "ImportResult"),
+    "LoadedArtifact": ("edgec.execution.load", "LoadedArtifact"),
     "QuantizeResult": ("edgec.converter.quantize", "QuantizeResult"),
     "bisect": ("edgec.converter.bisect", "bisect"),
     "check": ("edgec.converter.check", "check"),
     "convert": ("edgec.converter.convert", "convert"),
     "import_": ("edgec.converter.import_", "import_"),
     "inspect": ("edgec.converter.importers", "inspect_source"),
+    "load": ("edgec.execution.load", "load"),
     "quantize": ("edgec.converter.quantize", "quantize_model"),
     "verify": ("edgec.converter.verify", "verify_folder"),
 }

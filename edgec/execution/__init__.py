@@ -1,0 +1,1 @@
+"""Artifacts in use: load one, run it, measure it."""
