@@ -1,0 +1,355 @@
+"""The queue and the worker threads behind :class:`edgec.runtime.batching.DynamicBatcher`.
+
+The engine knows nothing of the object that users hold, so that a forgotten batcher is collected and its threads end.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import queue
+import threading
+import time
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import InvalidStateError
+from dataclasses import dataclass
+from typing import Literal
+
+from edgec.errors import EdgecError, UnsupportedError
+from edgec.ir.types import Array
+from edgec.runtime.batching.assembly import Assembler
+from edgec.runtime.batching.requests import Request, Result, Signature
+from edgec.runtime.batching.statistics import BatchStatistics, Counts, Latencies
+
+log = logging.getLogger(__name__)
+
+RECENT_BATCHES = 8
+"""Over how many batches the number of requests under way is remembered."""
+
+HEARTBEAT_S = 2.0
+"""An idle worker looks this often whether its batcher was forgotten, should it have missed the call."""
+
+EXIT_SECONDS = 30.0
+"""How long the end of the program waits for batchers that nobody closed."""
+
+Run = Callable[[dict[str, Array]], dict[str, Array]]
+
+
+class QueueFull(EdgecError, queue.Full):
+    """EDG721: no room in the queue, at once or within the time given."""
+
+
+class Closed(EdgecError):
+    """EDG722: the batcher is closed, or belongs to the process that this one was forked from."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When batches go and what happens when too many samples wait; see :class:`DynamicBatcher`."""
+
+    max_batch: int
+    max_delay_s: float
+    queue_limit: int
+    when_full: Literal["block", "raise"]
+    eager: bool
+
+
+class Engine:
+    """Requests wait in one queue per signature; worker threads turn them into batches, one run at a time."""
+
+    def __init__(self, run: Run, rules: Rules, assemblers: Sequence[Assembler], name: str):
+        self._run, self._rules = run, rules
+        self._process = os.getpid()
+        lock = threading.RLock()
+        self._lock = lock
+        self._work = threading.Condition(lock)
+        self._room = threading.Condition(lock)
+        self._turn = threading.Lock()  # whoever has it gathers the next batch and runs it
+        self._buckets: OrderedDict[Signature, deque[Request]] = OrderedDict()
+        self._waiting = 0
+        self._running: set[Request] = set()
+        self._under_way = self._peak = 0
+        self._recent: deque[int] = deque([1], maxlen=RECENT_BATCHES)
+        self._sequence = self._flushed = 0
+        self._closing: Literal["", "drain", "cancel"] = ""
+        self._abandoned = False
+        self._counts = Counts()
+        self._threads = [
+            threading.Thread(target=self._serve, args=(assembler,), name=f"{name}-{number}", daemon=True)
+            for number, assembler in enumerate(assemblers)
+        ]
+        for thread in self._threads:
+            thread.start()
+        _engines.add(self)
+
+    # What users' threads call
+
+    def put(self, request: Request, timeout: float | None) -> None:
+        """Queue a request.
+
+        Raises:
+            QueueFull: EDG721 by the rules.
+            Closed: EDG722.
+        """
+        self._check_process()
+        end = None if timeout is None else time.monotonic() + timeout
+        with self._lock:
+            while not self._closing and self._waiting >= self._rules.queue_limit:
+                left = None if end is None else end - time.monotonic()
+                if self._rules.when_full == "raise" or self._in_worker() or (left is not None and left <= 0):
+                    self._counts.refused += 1
+                    raise QueueFull(
+                        "EDG721",
+                        "the batcher's queue is full",
+                        why=f"{self._waiting} samples wait",
+                        help="send fewer, wait longer, or give it a larger queue_limit",
+                    )
+                self._room.wait(left)
+            if self._closing:
+                raise Closed("EDG722", "the batcher is closed", help="submit before close()")
+            self._sequence += 1
+            request.sequence = self._sequence
+            request.due = request.submitted + self._rules.max_delay_s
+            request.future._forget = lambda: self._forget(request)
+            self._buckets.setdefault(request.signature, deque()).append(request)
+            self._waiting += 1
+            self._under_way += 1
+            self._counts.submitted += 1
+            self._peak = max(self._peak, self._under_way)
+            if self._waiting == 1 or self._enough(self._buckets[request.signature]):
+                self._work.notify()
+
+    def flush(self) -> list[Request]:
+        """Let everything that waits run without further delay; what waits or runs."""
+        self._check_process()
+        with self._lock:
+            self._flushed = self._sequence
+            self._work.notify_all()
+            return [*self._running, *(request for bucket in self._buckets.values() for request in bucket)]
+
+    def statistics(self) -> BatchStatistics:
+        """Counts of this moment."""
+        self._check_process()
+        with self._lock:
+            found = self._counts.snapshot(waiting=self._waiting, running=len(self._running))
+        found["latency"], found["queued"] = Latencies.of(found["latency"]), Latencies.of(found["queued"])
+        return BatchStatistics(**found)
+
+    def close(self, *, drain: bool, timeout: float | None) -> bool:
+        """Take nothing more; run or cancel what waits; wait for the threads. False when they did not end in time."""
+        self._check_process()
+        self.stop(drain=drain)
+        if self._in_worker():
+            return False
+        end = None if timeout is None else time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(None if end is None else max(0.0, end - time.monotonic()))
+        if not any(thread.is_alive() for thread in self._threads):
+            return True
+        self.stop(drain=False)
+        with self._lock:
+            stuck = list(self._running)
+        late = Closed("EDG722", "the batcher was closed while the sample ran", why=f"it took longer than {timeout} s")
+        for request in stuck:
+            self._answer(request, late)
+        return False
+
+    def stop(self, *, drain: bool) -> None:
+        """Close without waiting for the threads; what is not run is cancelled."""
+        with self._lock:
+            if not self._closing or not drain:
+                self._closing = "drain" if drain else "cancel"
+            abandoned: list[Request] = []
+            if self._closing == "cancel":
+                abandoned = [request for bucket in self._buckets.values() for request in bucket]
+            self._work.notify_all()
+            self._room.notify_all()
+        for request in abandoned:
+            request.future.cancel()
+
+    def abandon(self) -> None:
+        """Drain and end, because nobody has the batcher any more.
+
+        The garbage collector calls this in any thread, which may hold any lock: so it waits for none.
+        """
+        self._abandoned = True
+        if self._lock.acquire(blocking=False):
+            self._work.notify_all()
+            self._lock.release()
+
+    def _forget(self, request: Request) -> None:
+        """Take a cancelled request out of the queue."""
+        with self._lock:
+            bucket = self._buckets.get(request.signature)
+            if bucket is None or request not in bucket:
+                return
+            bucket.remove(request)
+            if not bucket:
+                del self._buckets[request.signature]
+            self._waiting -= 1
+            self._under_way -= 1
+            self._counts.cancelled += 1
+            self._room.notify()
+            self._work.notify_all()
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise Closed(
+                "EDG722",
+                "the batcher belongs to another process",
+                why="this process was forked from it, and threads do not come along",
+                help="make a batcher, and its session, after the fork",
+            )
+
+    def _in_worker(self) -> bool:
+        return threading.current_thread() in self._threads
+
+    # What the workers do
+
+    def _serve(self, assembler: Assembler) -> None:
+        try:
+            while True:
+                with self._turn:
+                    batch = self._gather()
+                    if batch is None:
+                        return
+                    answers = self._answers(batch, assembler)
+                with self._lock:
+                    self._under_way -= len(batch)
+                for request, answer in zip(batch, answers):
+                    self._answer(request, answer)
+        finally:
+            assembler.close()
+
+    def _gather(self) -> list[Request] | None:
+        """Wait for a batch; None when the batcher is closed and nothing waits."""
+        with self._lock:
+            while True:
+                now = time.monotonic()
+                bucket, pause = self._due(now)
+                if bucket is not None:
+                    batch = self._take(bucket, now)
+                    if batch:
+                        return batch
+                    continue
+                if self._abandoned and not self._closing:
+                    self._closing = "drain"
+                    continue
+                if self._closing and not self._waiting:
+                    return None
+                self._work.wait(pause)
+
+    def _due(self, now: float) -> tuple[deque[Request] | None, float]:
+        """The queue whose turn it is, or None and how many seconds to wait for one."""
+        if not self._waiting:
+            return None, HEARTBEAT_S
+        oldest = min(self._buckets.values(), key=lambda bucket: bucket[0].sequence)
+        head = oldest[0]
+        if self._closing or head.due <= now or head.sequence <= self._flushed:
+            return oldest, 0.0
+        full = [bucket for bucket in self._buckets.values() if len(bucket) >= self._rules.max_batch]
+        if full:
+            return min(full, key=lambda bucket: bucket[0].sequence), 0.0
+        if self._enough(oldest):
+            return oldest, 0.0
+        return None, head.due - now
+
+    def _enough(self, bucket: deque[Request]) -> bool:
+        """Whether waiting longer is not worth it: the batch is full, or everyone who sends has sent.
+
+        Those who wait for answers send nothing more, so as many as were under way lately are all that will come.
+        """
+        if len(bucket) >= self._rules.max_batch:
+            return True
+        return self._rules.eager and self._waiting >= max(*self._recent, self._peak)
+
+    def _take(self, bucket: deque[Request], now: float) -> list[Request]:
+        self._recent.append(self._peak)
+        batch: list[Request] = []
+        signature = bucket[0].signature
+        while bucket and len(batch) < self._rules.max_batch:
+            request = bucket.popleft()
+            self._waiting -= 1
+            self._room.notify()
+            if request.future.set_running_or_notify_cancel():
+                request.started = now
+                request.future._forget = None
+                batch.append(request)
+            else:
+                self._under_way -= 1
+                self._counts.cancelled += 1
+        if not bucket:
+            del self._buckets[signature]
+        self._running.update(batch)
+        self._peak = self._under_way
+        return batch
+
+    def _answers(self, batch: list[Request], assembler: Assembler) -> list[Result | BaseException]:
+        """One result or error for each request; a batch that fails is halved until only the bad ones fail."""
+        count = len(batch)
+        try:
+            feeds = assembler.stack(batch)
+            start = time.monotonic()
+            outputs = self._run(feeds)
+            busy = time.monotonic() - start
+        except BaseException as error:  # whatever a runtime raises belongs to the samples of this batch
+            if count == 1:
+                return [error]
+            with self._lock:
+                self._counts.isolated += 1
+            half = count // 2
+            return self._answers(batch[:half], assembler) + self._answers(batch[half:], assembler)
+        try:
+            results = assembler.split(outputs, count)
+        except UnsupportedError as error:  # the model's fault, not a sample's: halves would only hide it
+            return [error] * count
+        with self._lock:
+            self._counts.batches += 1
+            self._counts.busy_s += busy
+            self._counts.sizes[count] += 1
+            self._counts.padded += assembler.size(count) - count
+        for request in batch:
+            request.future.batch_size = count
+        return list(results)
+
+    def _answer(self, request: Request, answer: Result | BaseException) -> None:
+        future = request.future
+        failed = isinstance(answer, BaseException)
+        request.arrays = ()  # who keeps the future does not keep the sample
+        with self._lock:
+            if request not in self._running:
+                return  # close() gave up on it
+            self._running.discard(request)
+            future.latency_s = time.monotonic() - request.submitted
+            future.queued_s = request.started - request.submitted
+            self._counts.failed += failed
+            self._counts.completed += not failed
+            self._counts.latency.append(future.latency_s)
+            self._counts.queued.append(future.queued_s)
+        try:
+            if isinstance(answer, BaseException):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+        except InvalidStateError:
+            return  # somebody set the future by hand
+        except BaseException:  # a callback raised SystemExit or the like: the others still want their answers
+            log.exception("a callback of a batched request failed")
+            with self._lock:
+                self._counts.callback_errors += 1
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    """At the end of the program: what was submitted is still answered."""
+    for engine in list(_engines):
+        if engine._process == os.getpid():
+            engine.close(drain=True, timeout=EXIT_SECONDS)
+
+
+atexit.register(_close_all)
