@@ -26,7 +26,7 @@ import numpy as np
 from edgec.errors import VerificationError
 from edgec.ir.types import Array
 from edgec.runtime.framing import ProtocolError, dtype_of, receive, send
-from edgec.runtime.session import Session, TensorSpec
+from edgec.runtime.session import Assignment, Session, TensorSpec
 
 DEFAULT_TIMEOUT_S = 300.0
 """Longest time that loading, or one run, may take, seconds."""
@@ -148,7 +148,8 @@ class Worker:
                 _sentence(doing, problem),
                 where=problem.get("where"),
                 why=problem.get("why"),
-                details={"stderr": lines} if lines else {},
+                help=problem.get("help"),
+                details={**(problem.get("details") or {}), **({"stderr": lines} if lines else {})},
             )
         return reply, results
 
@@ -245,6 +246,17 @@ class IsolatedSession:
         """
         message = {"call": "measure", "session": self._number, "do": do, **request}
         return self._worker._call(message, arrays or {}, "EDG303", f"measuring {self._name}")
+
+    def assignment(self) -> Assignment | None:
+        """Where the operators run, as the session in the worker tells; None where it does not.
+
+        Raises:
+            VerificationError: EDG303 as for :meth:`run`.
+        """
+        request = {"call": "assignment", "session": self._number}
+        reply, _ = self._worker._call(request, {}, "EDG303", f"asking about {self._name}")
+        found = reply["assignment"]
+        return None if found is None else Assignment(**{**found, "left": tuple(found["left"])})
 
     @property
     def process(self) -> int:

@@ -91,7 +91,8 @@ def _describe(error: BaseException) -> dict[str, Any]:
     from edgec.errors import EdgecError
 
     if isinstance(error, EdgecError):
-        return {"code": error.code, "message": error.message, "where": error.where, "why": error.why}
+        described = {"code": error.code, "message": error.message, "where": error.where, "why": error.why}
+        return {**described, "help": error.help, "details": json.loads(json.dumps(error.details, default=str))}
     if isinstance(error, MemoryError):
         return {"code": None, "message": "out of memory", "where": None, "why": str(error) or None}
     return {"code": None, "message": str(error) or type(error).__name__, "where": None, "why": type(error).__name__}
@@ -125,6 +126,9 @@ def main() -> None:
                     reply = {"inputs": specs(session.inputs), "outputs": specs(session.outputs), "opening": opening}
                 case "run":
                     results = sessions[number].run(arrays)
+                case "assignment":
+                    found = sessions[number].assignment() if hasattr(sessions[number], "assignment") else None
+                    reply = {"assignment": None if found is None else found.to_json()}
                 case "measure":
                     from edgec.runtime.measurement.loop import serve
 
