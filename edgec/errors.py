@@ -565,6 +565,63 @@ _define(
     "sample.",
 )
 
+# EDG8xx: tuning
+_define(
+    "EDG810",
+    EXIT_USAGE,
+    "no such study",
+    "The folder holds no study. `edgec tune MODEL --target NAME -o FOLDER` makes one; the same command on the "
+    "same folder goes on with it.",
+)
+_define(
+    "EDG811",
+    EXIT_USAGE,
+    "another study in the folder",
+    "The folder holds a study of another model, target, goal, seed, knob, machine or version of a runtime: "
+    "their measurements do not compare. Only --trials, --budget and --storage may differ when a study goes "
+    "on.",
+)
+_define(
+    "EDG812",
+    EXIT_USAGE,
+    "unknown knob or value",
+    "A --knob names something that the target cannot vary, or a value that it does not have. The message lists them.",
+)
+_define(
+    "EDG813",
+    EXIT_FAILED,
+    "no configuration keeps the limits",
+    "The study is finished, and none of the configurations that were measured keeps --max-latency, --max- "
+    "memory and --max-drop. `edgec tune report STUDY --json` holds the values of every trial.",
+)
+_define(
+    "EDG814",
+    EXIT_USAGE,
+    "storage of the study unusable",
+    "The Optuna storage after --storage cannot be opened or written, or holds another study of the same name. "
+    "The journal in the study's folder holds everything; the storage is filled from it when the study goes "
+    "on.",
+)
+_define(
+    "EDG815",
+    EXIT_USAGE,
+    "study not finished",
+    "There is no confirmed winner yet: the study was interrupted. The same command on the same folder goes on with it.",
+)
+_define(
+    "EDG816",
+    EXIT_USAGE,
+    "damaged journal",
+    "A line of the study's journal.jsonl is not what edgec wrote. A last line that was cut short by a crash "
+    "is removed by itself; this is something else.",
+)
+_define(
+    "EDG817",
+    EXIT_TOOL_FAILED,
+    "default configuration cannot be measured",
+    "Everything is compared with the default configuration, and it crashed, hung, or ran out of memory.",
+)
+
 # EDG9xx: internal
 _define(
     "EDG900",

@@ -61,7 +61,7 @@ class Estimates:
             return float(estimate["inference_ms"]), memory, float(estimate["cycles"]["total"])
         except KeyError as error:
             problem = "the manifest of the conversion holds no estimate"
-            raise EdgecError("EDG717", problem, why=f"{error} is missing") from error
+            raise EdgecError("EDG817", problem, why=f"{error} is missing") from error
 
 
 @dataclass

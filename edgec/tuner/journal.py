@@ -29,7 +29,7 @@ def read_journal(folder: Path) -> list[dict[str, Any]]:
     """The entries of a study, from the first one, which describes it; a last line that is cut short is passed over.
 
     Raises:
-        UsageError: EDG710 where there is no study, EDG716 where the journal is damaged.
+        UsageError: EDG810 where there is no study, EDG816 where the journal is damaged.
     """
     return [entry for entry, _ in _entries(_bytes(folder), folder)]
 
@@ -39,10 +39,10 @@ def _bytes(folder: Path) -> bytes:
         return (folder / JOURNAL).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(
-            "EDG710", f"'{folder}' holds no study", help="make one with edgec tune MODEL --target NAME -o FOLDER"
+            "EDG810", f"'{folder}' holds no study", help="make one with edgec tune MODEL --target NAME -o FOLDER"
         ) from None
     except OSError as error:
-        raise UsageError("EDG710", f"the study in '{folder}' cannot be read", why=str(error.strerror)) from error
+        raise UsageError("EDG810", f"the study in '{folder}' cannot be read", why=str(error.strerror)) from error
 
 
 def _entries(content: bytes, folder: Path) -> Iterator[tuple[dict[str, Any], int]]:
@@ -64,7 +64,7 @@ def _entries(content: bytes, folder: Path) -> Iterator[tuple[dict[str, Any], int
 
 def _damaged(folder: Path, number: int, why: str) -> UsageError:
     return UsageError(
-        "EDG716",
+        "EDG816",
         "the journal of the study is damaged",
         where=f"{folder / JOURNAL}, line {number + 1}",
         why=why,
@@ -76,7 +76,7 @@ class Journal:
     """The journal of the one process that measures; use as a context manager.
 
     Raises:
-        UsageError: EDG010 when the folder cannot be written to, EDG012 when another process holds it, EDG716.
+        UsageError: EDG010 when the folder cannot be written to, EDG012 when another process holds it, EDG816.
     """
 
     def __init__(self, folder: Path):

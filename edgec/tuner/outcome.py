@@ -58,11 +58,11 @@ class StudyResult:
         """The winner.
 
         Raises:
-            EdgecError: EDG713 where no configuration keeps the limits, EDG715 where the study is not finished.
+            EdgecError: EDG813 where no configuration keeps the limits, EDG815 where the study is not finished.
         """
         if self.finish is None:
             raise EdgecError(
-                "EDG715",
+                "EDG815",
                 f"the study in '{self.folder}' is not finished",
                 why=f"{len(self.trials)} trials, and the winner is not confirmed",
                 help="give the command of the study again: it goes on",
@@ -116,10 +116,10 @@ STATES: Final = ("complete", "failed", "pruned", "running")
 
 
 def infeasible(result: StudyResult) -> EdgecError:
-    """EDG713: no configuration keeps the limits."""
+    """EDG813: no configuration keeps the limits."""
     limits = ", ".join(f"{name} {limit:g}" for name, limit in result.goals.limits.items())
     return EdgecError(
-        "EDG713",
+        "EDG813",
         f"none of {len(result.trials)} configurations keeps the limits",
         why=f"the limits: {limits}",
         help="edgec tune report shows how far each of them is off",
@@ -130,7 +130,7 @@ def read_study(folder: str | Path) -> StudyResult:
     """A study from its folder, which is only read.
 
     Raises:
-        UsageError: EDG710 where there is none, EDG716 where its journal is damaged.
+        UsageError: EDG810 where there is none, EDG816 where its journal is damaged.
     """
     path = Path(folder)
     return result_of(path, read_journal(path))
@@ -141,7 +141,7 @@ def result_of(folder: Path, entries: Sequence[Mapping[str, Any]]) -> StudyResult
     from edgec.errors import UsageError
 
     if not entries:
-        raise UsageError("EDG710", f"'{folder}' holds no study", help="edgec tune MODEL --target NAME -o FOLDER")
+        raise UsageError("EDG810", f"'{folder}' holds no study", help="edgec tune MODEL --target NAME -o FOLDER")
     listed = [dict(entry) for entry in entries]
     trials = finished_trials(listed)
     running = running_trial(listed)

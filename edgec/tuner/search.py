@@ -154,7 +154,7 @@ class Search:
             if isinstance(error.__cause__, EdgecError):
                 raise error.__cause__ from error
             raise EdgecError(
-                "EDG717", "the default configuration cannot be measured", why=error.reason, details={"kind": error.kind}
+                "EDG817", "the default configuration cannot be measured", why=error.reason, details={"kind": error.kind}
             ) from error
         values, intervals = timed(begun.configuration, found.latency_ms, found.low_ms, found.high_ms)
         _add(values, MEMORY, found.memory_bytes)

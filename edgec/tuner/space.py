@@ -152,12 +152,12 @@ def make_space(knobs: Knobs, asked: Mapping[str, Sequence[Setting]], frozen: Map
         frozen: knob to the reason why it stays at its default.
 
     Raises:
-        UsageError: EDG712 for a knob or a value that there is not.
+        UsageError: EDG812 for a knob or a value that there is not.
     """
     names = [knob.name for knob in knobs.knobs]
     for name in asked:
         if name not in names:
-            raise UsageError("EDG712", f"there is no knob '{name}'", why=f"known: {', '.join(names) or 'none'}")
+            raise UsageError("EDG812", f"there is no knob '{name}'", why=f"known: {', '.join(names) or 'none'}")
     found = []
     for knob in knobs.knobs:
         if knob.name in asked:
@@ -169,7 +169,7 @@ def make_space(knobs: Knobs, asked: Mapping[str, Sequence[Setting]], frozen: Map
     space = Space(tuple(found), knobs.impossible)
     reason = space.why_impossible(space.default)
     if reason is not None:
-        raise UsageError("EDG712", "the default configuration cannot work", why=reason, help="give other --knob values")
+        raise UsageError("EDG812", "the default configuration cannot work", why=reason, help="give other --knob values")
     return space
 
 
@@ -182,7 +182,7 @@ def _restricted(knob: Knob, values: Sequence[Setting]) -> Knob:
         if not numeric and not _among(value, knob.values):
             known = ", ".join(json.dumps(other) for other in knob.values)
             raise UsageError(
-                "EDG712", f"{json.dumps(value)} is no value of the knob '{knob.name}'", why=f"it has {known}"
+                "EDG812", f"{json.dumps(value)} is no value of the knob '{knob.name}'", why=f"it has {known}"
             )
         if not _among(value, chosen):
             chosen.append(value)

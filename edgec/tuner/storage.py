@@ -72,7 +72,7 @@ class Mirror:
         url: SQLAlchemy's, such as ``postgresql://host/name``; the study's own SQLite file by default.
 
     Raises:
-        UsageError: EDG714 when the storage cannot be opened, or holds a study of the name with other trials.
+        UsageError: EDG814 when the storage cannot be opened, or holds a study of the name with other trials.
     """
 
     def __init__(self, folder: Path, url: str | None, name: str, space: Space, goals: Goals, machine: dict[str, Any]):
@@ -101,11 +101,11 @@ class Mirror:
         """Add the finished trials that the storage does not hold.
 
         Raises:
-            UsageError: EDG714 when it holds more trials than there are: another study writes into it.
+            UsageError: EDG814 when it holds more trials than there are: another study writes into it.
         """
         if self._count > len(trials):
             raise UsageError(
-                "EDG714",
+                "EDG814",
                 f"the storage holds {self._count} trials of '{self.name}', the study {len(trials)}",
                 where=_shown(self.url),
                 help="delete that study from the storage, or give another --storage",
@@ -126,7 +126,7 @@ class Mirror:
             if self._own and "disk is full" in reason:
                 raise writing_failed(self._folder / DATABASE, OSError(min(FULL), reason)) from error
             raise UsageError(
-                "EDG714",
+                "EDG814",
                 f"the storage of the study cannot be {doing}",
                 where=_shown(self.url),
                 why=reason,

@@ -117,7 +117,7 @@ def tune(
     if sampler not in SAMPLERS:
         raise UsageError("EDG001", f"unknown sampler '{sampler}'", why=f"known: {', '.join(SAMPLERS)}")
     chosen = registry.load(target)
-    arguments = {
+    arguments: dict[str, Any] = {
         "signature": signature,
         "trust": trust,
         "data": data,
@@ -350,7 +350,7 @@ def _plain(value: Any) -> Any:
 
 
 def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    """Refuse to mix two studies (EDG711)."""
+    """Refuse to mix two studies (EDG811)."""
     import json
 
     now = json.loads(json.dumps(now))
@@ -360,7 +360,7 @@ def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: Pat
     if differing:
         first = differing[0]
         raise UsageError(
-            "EDG711",
+            "EDG811",
             f"'{folder}' holds another study",
             why=f"{', '.join(differing)} differ: {first} was {_brief(before.get(first))}, now {_brief(now[first])}",
             help="give the options of that study, or another folder with -o; --trials and --budget may differ",
