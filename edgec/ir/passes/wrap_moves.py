@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,6 +27,9 @@ MOVES: dict[str, tuple[int, ...]] = {
 POSITIONS = frozenset({"ArgMax", "ArgMin"})
 """Operators that compare elements and say where they are: the same for the integers and for what they stand for."""
 
+UPWARDS = 2.0**-16
+"""By what part the integers that are averaged are too large, so that a tie is rounded away from zero."""
+
 Meaning = tuple[float, int]
 
 
@@ -41,14 +44,43 @@ class WrapMoves(Pass):
     where somebody else reads the integers, nothing is rewritten.  Targets that know quantized tensors rather than plain
     integers then see one tensor with one scale.
 
+    Averages of plain integers whose ties are rounded away from zero, as edgec imports them from LiteRT, count as moves;
+    there the targets' own rounding of ties takes the place of LiteRT's.
+
     Source: ONNX operator specification, QuantizeLinear-25, DequantizeLinear-25.
     """
 
     name: ClassVar[str] = "wrap-moves"
-    ops: tuple[str, ...] = tuple(MOVES)
+    ops: tuple[str, ...] = (*MOVES, "AveragePool")
 
     def apply(self, model: Model) -> bool:
         return _Work(model.graph, frozenset(self.ops)).run()
+
+
+@dataclass(frozen=True)
+class _Move:
+    """A node that moves integers; or one that averages them, between two that convert integers to floats and back."""
+
+    node: Node
+    around: tuple[Node, ...] = ()
+
+    def nodes(self) -> tuple[Node, ...]:
+        return (self.node, *self.around)
+
+    def operands(self) -> Iterator[Value]:
+        """The integers that are moved."""
+        if self.around:
+            yield self.around[0].operand(0)
+            return
+        chosen = MOVES[self.node.op]
+        for position, value in enumerate(self.node.inputs):
+            if value is not None and (not chosen or position in chosen):
+                yield value
+
+    def values(self) -> Iterator[Value]:
+        """The operands, and where the integers go."""
+        yield from self.operands()
+        yield from self.around[1].outputs if self.around else self.node.outputs
 
 
 class _Work:
@@ -57,70 +89,46 @@ class _Work:
         self.real: dict[Value, Value] = {}
 
     def run(self) -> bool:
-        moves = [node for node in self.graph.nodes if self._is_move(node)]
+        moves = [move for node in self.graph.nodes if node.op in self.ops and (move := _as_move(node)) is not None]
         changed = False
-        for nodes, values in _groups(moves):
-            meaning = self._meaning(values, set(nodes))
+        for group, values in _groups(moves):
+            meaning = _meaning(self.graph, group, values)
             if meaning is None:
                 continue
             readers = [user for value in values for user in value.users if user.op in POSITIONS]
-            for node in nodes:
-                self._wrap(node, meaning)
+            for move in group:
+                self._wrap(move, meaning)
             for node in dict.fromkeys(readers):
-                self._operands(node, (0,), meaning)
+                self._read(node, (0,), meaning)
             changed = True
         return changed
 
-    def _is_move(self, node: Node) -> bool:
-        if node.domain or node.op not in self.ops or node.op not in MOVES:
-            return False
-        values = list(_moved(node))
-        if not values or any(value.dtype is not values[0].dtype for value in values):
-            return False
-        if values[0].dtype not in INTEGERS:
-            return False
-        if node.op == "Resize" and node.attr_str("mode", "nearest") != "nearest":
-            return False
-        if node.op == "MaxPool" and len(node.outputs) > 1 and node.outputs[1].use_count:
-            return False
-        fill = node.input(2) if node.op == "Pad" else None
-        return fill is None or fill.const is not None
-
-    def _meaning(self, values: Iterable[Value], nodes: set[Node]) -> Meaning | None:
-        """Scale and zero point of integers that are moved into each other, or None."""
-        found: set[Meaning | None] = set()
-        for value in values:
-            producer = value.producer
-            if producer is not None and producer not in nodes:
-                found.add(_parameters(producer) if producer.op == "QuantizeLinear" else None)
-            for user in value.users:
-                if user in nodes or _ignores_meaning(user):
-                    continue
-                alone = user.op == "DequantizeLinear" and user.input(0) is value and user.graph is self.graph
-                found.add(_parameters(user) if alone else None)
-        return found.pop() if len(found) == 1 else None
-
-    def _wrap(self, node: Node, meaning: Meaning) -> None:
-        scale, zero = meaning
-        graph = self.graph
-        self._operands(node, MOVES[node.op], meaning)
+    def _wrap(self, move: _Move, meaning: Meaning) -> None:
+        node, (scale, zero) = move.node, meaning
+        if move.around:
+            for linear in move.around:
+                whole = linear.operand(0) if linear.op == "DequantizeLinear" else linear.output
+                for position, value in enumerate(self._parameters(whole, meaning), 1):
+                    linear.set_input(position, value)
+            return
+        self._read(node, MOVES[node.op], meaning)
         if node.op == "Pad" and node.attr_str("mode", "constant") == "constant":
             fill = node.input(2)
             stored = 0 if fill is None else int(fill.numpy().reshape(()))
             real = np.array((stored - zero) * np.float32(scale), np.float32)
-            node.set_input(2, graph.constant(real, "fill"))
+            node.set_input(2, self.graph.constant(real, "fill"))
         for position, whole in enumerate(node.outputs):
             if not whole.use_count:
                 whole.dtype = DataType.FLOAT
                 continue
-            moved = graph.value(f"{whole.name}_real", DataType.FLOAT, whole.shape)
+            moved = self.graph.value(f"{whole.name}_real", DataType.FLOAT, whole.shape)
             node.outputs[position] = moved
             moved.producer, moved.index = node, position
             operands = [moved, *self._parameters(whole, meaning)]
             made = Node("QuantizeLinear", operands, [whole], name=f"{node.name}_quantize", sources=node.sources)
-            graph.insert_after(node, made)
+            self.graph.insert_after(node, made)
 
-    def _operands(self, node: Node, chosen: tuple[int, ...], meaning: Meaning) -> None:
+    def _read(self, node: Node, chosen: tuple[int, ...], meaning: Meaning) -> None:
         """Let a node read real numbers."""
         for position, value in enumerate(node.inputs):
             if value is None or (chosen and position not in chosen):
@@ -141,21 +149,61 @@ class _Work:
         ]
 
 
+def _as_move(node: Node) -> _Move | None:
+    if node.domain:
+        return None
+    if node.op == "AveragePool":
+        return _average(node)
+    if node.op not in MOVES:
+        return None
+    move = _Move(node)
+    values = list(move.values())
+    if values[0].dtype not in INTEGERS or any(value.dtype is not values[0].dtype for value in values):
+        return None
+    if node.op == "Resize" and node.attr_str("mode", "nearest") != "nearest":
+        return None
+    fill = node.input(2) if node.op == "Pad" else None
+    return move if fill is None or fill.const is not None else None
+
+
+def _average(node: Node) -> _Move | None:
+    """The average of plain integers, one unit of theirs being 1 + :data:`UPWARDS` before and 1 behind."""
+    before = node.operand(0).producer
+    users = node.output.users
+    behind = users[0] if len(users) == 1 else None
+    if before is None or behind is None or node.operand(0).use_count != 1 or node.output.use_count != 1:
+        return None
+    if before.op != "DequantizeLinear" or behind.op != "QuantizeLinear" or before.operand(0).const is not None:
+        return None
+    if _parameters(before) != (1 + UPWARDS, 0) or _parameters(behind) != (1.0, 0):
+        return None
+    return _Move(node, (before, behind)) if before.operand(0).dtype is behind.output.dtype else None
+
+
+def _meaning(graph: Graph, group: Sequence[_Move], values: Iterable[Value]) -> Meaning | None:
+    """Scale and zero point of integers that are moved into each other, or None."""
+    inside = {node for move in group for node in move.nodes()}
+    found: set[Meaning | None] = set()
+    for value in values:
+        producer = value.producer
+        if producer is not None and producer not in inside:
+            found.add(_parameters(producer) if producer.op == "QuantizeLinear" else None)
+        for user in value.users:
+            if user in inside or _ignores_meaning(user):
+                continue
+            alone = user.op == "DequantizeLinear" and user.input(0) is value and user.graph is graph
+            found.add(_parameters(user) if alone else None)
+    if not found and any(move.around for move in group):
+        return 1.0, 0  # averages of integers that stand for nothing else
+    return found.pop() if len(found) == 1 else None
+
+
 def _ignores_meaning(node: Node) -> bool:
     return not node.domain and (node.op in POSITIONS or node.op in ("Shape", "Size"))
 
 
-def _moved(node: Node) -> Iterable[Value]:
-    """The operands and results that hold the elements."""
-    chosen = MOVES[node.op]
-    for position, value in enumerate(node.inputs):
-        if value is not None and (not chosen or position in chosen):
-            yield value
-    yield from node.outputs
-
-
-def _groups(moves: list[Node]) -> list[tuple[list[Node], list[Value]]]:
-    """The nodes whose elements end up in one another's results, and the values that hold those; constants apart."""
+def _groups(moves: Sequence[_Move]) -> list[tuple[list[_Move], list[Value]]]:
+    """The moves whose integers end up in one another's results, and the values that hold those; constants apart."""
     parent: dict[Value, Value] = {}
 
     def find(value: Value) -> Value:
@@ -165,17 +213,17 @@ def _groups(moves: list[Node]) -> list[tuple[list[Node], list[Value]]]:
             value = parent[value]
         return value
 
-    for node in moves:
-        first, *others = (value for value in _moved(node) if value.const is None)
+    for move in moves:
+        first, *others = (value for value in move.values() if value.const is None)
         for value in others:
             parent[find(value)] = find(first)
-    groups: dict[Value, tuple[list[Node], dict[Value, None]]] = {}
-    for node in moves:
-        held = [value for value in _moved(node) if value.const is None]
-        nodes, values = groups.setdefault(find(held[0]), ([], {}))
-        nodes.append(node)
+    groups: dict[Value, tuple[list[_Move], dict[Value, None]]] = {}
+    for move in moves:
+        held = [value for value in move.values() if value.const is None]
+        members, values = groups.setdefault(find(held[0]), ([], {}))
+        members.append(move)
         values.update(dict.fromkeys(held))
-    return [(nodes, list(values)) for nodes, values in groups.values()]
+    return [(members, list(values)) for members, values in groups.values()]
 
 
 def _parameters(node: Node) -> Meaning | None:

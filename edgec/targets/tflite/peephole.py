@@ -6,6 +6,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgec.ir.graph import Tensor
+from edgec.ir.types import DataType
 from edgec.targets.tflite.absorb import absorb
 from edgec.targets.tflite.program import Op, Program, T
 from edgec.targets.tflite.sharing import protect
@@ -29,6 +30,7 @@ def tidy(program: Program) -> None:
     absorb(program)
     _fuse_biases(program)
     _fuse_activations(program)
+    _narrow_positions(program)
     protect(program)
 
 
@@ -89,6 +91,27 @@ def _fuse_activations(program: Program) -> None:
         ):
             continue
         producer.options.fusedActivationFunction = FUSED[op.code]
+        _take_over(producer, op)
+        removed.add(id(op))
+    program.ops = [op for op in program.ops if id(op) not in removed]
+    program.relink()
+
+
+def _narrow_positions(program: Program) -> None:
+    """ARG_MAX and ARG_MIN give the type that is wanted in place of a CAST behind them."""
+    outputs = {id(tensor) for tensor in program.outputs}
+    removed: set[int] = set()
+    for op in program.ops:
+        if op.code != "CAST" or op.outputs[0].dtype is not DataType.INT32:
+            continue
+        source = op.inputs[0]
+        assert source is not None
+        producer = source.producer
+        if producer is None or producer.code not in ("ARG_MAX", "ARG_MIN"):
+            continue
+        if len(source.users) != 1 or id(source) in outputs:
+            continue
+        producer.options.outputType = schema.TensorType.INT32
         _take_over(producer, op)
         removed.add(id(op))
     program.ops = [op for op in program.ops if id(op) not in removed]

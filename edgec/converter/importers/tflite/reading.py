@@ -46,6 +46,13 @@ class Entry:
 
 TABLE: dict[str, Entry] = {}
 
+LIMITS: dict[int, tuple[float, float | None]] = {
+    schema.ActivationFunctionType.RELU: (0.0, None),
+    schema.ActivationFunctionType.RELU6: (0.0, 6.0),
+    schema.ActivationFunctionType.RELU_N1_TO_1: (-1.0, 1.0),
+}
+"""Fused activations that limit a result, and to what."""
+
 FAMILIES = (
     "activation",
     "convolution",
@@ -97,14 +104,18 @@ class Call:
         self.translator = translator
         self.op = op
         self.e: Emitter = translator.emitter
-        self.stored = entry.moves and self._alike()
+        self.stored = entry.moves and not self._differ()
         self.first = entry.layouts and self._prefers_first()
 
-    def _alike(self) -> bool:
-        """Whether all quantized operands and results store the same numbers the same way."""
+    def _differ(self) -> bool:
+        """Whether some quantized operands and results store the same numbers in different ways."""
         tensors = [t for t in (*self._inputs(), *self._outputs()) if is_quantized(t)]
         head = tensors[0].quantization if tensors else None
-        return all(t.quantization is not None and t.quantization.equals(head) for t in tensors)
+        return not all(t.quantization is not None and t.quantization.equals(head) for t in tensors)
+
+    def alike(self) -> bool:
+        """Whether operands and results are quantized, and store the same numbers the same way."""
+        return is_quantized(self.result()) and not self._differ()
 
     def _prefers_first(self) -> bool:
         rank = len(self._outputs()[0].shape)
@@ -280,6 +291,9 @@ class Call:
         if value.const is None or scales[0] is None or scales[1] is None:
             self.refuse("a bias of integers beside data that are not quantized")
         product = (scales[0].scales.astype(np.float64) * scales[1].scales.astype(np.float64)).astype(np.float32)
+        own = tensor.quantization
+        if own is not None and own.scales.shape == product.shape and np.allclose(own.scales, product, 1e-6, 0):
+            product = own.scales  # the same number, rounded as the file has it
         const = value.const
         if tensor.kind == "INT64":  # 16-bit data; ONNX has no DequantizeLinear of int64
             shape = (const.size,)
@@ -292,23 +306,22 @@ class Call:
 
     def activated(self, value: Value, code: int, position: int = 0) -> Value:
         """A result after the activation that is fused into the operator."""
-        if code == schema.ActivationFunctionType.NONE:
+        if self.implied(code, position):
             return value
-        limits = {
-            schema.ActivationFunctionType.RELU: (0.0, None),
-            schema.ActivationFunctionType.RELU6: (0.0, 6.0),
-            schema.ActivationFunctionType.RELU_N1_TO_1: (-1.0, 1.0),
-        }
         if code == schema.ActivationFunctionType.TANH:
             return self.e.one("Tanh", value)
-        if code not in limits:
+        if code not in LIMITS:
             self.refuse(f"the fused activation {code}")
-        low, high = limits[code]
-        if self._within(position, low, high):
-            return value
+        low, high = LIMITS[code]
         if high is None:
             return self.e.one("Relu", value)
         return self.e.one("Clip", value, self.e.scalar(low, value), self.e.scalar(high, value))
+
+    def implied(self, code: int, position: int = 0) -> bool:
+        """Whether a fused activation changes nothing: there is none, or a result cannot stand for what it limits."""
+        if code == schema.ActivationFunctionType.NONE:
+            return True
+        return code in LIMITS and self._within(position, *LIMITS[code])
 
     def _within(self, position: int, low: float, high: float | None) -> bool:
         """Whether the numbers that a quantized result can stand for lie between these anyway."""

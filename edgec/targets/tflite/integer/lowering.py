@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgec.ir.graph import Graph, Node, Value
+from edgec.ir.passes.wrap_moves import POSITIONS
 from edgec.ir.types import Array, DataType
 from edgec.targets.tflite.builder import hold
 from edgec.targets.tflite.integer.operators import INTEGER, KERNELS, form_of, product
-from edgec.targets.tflite.integer.storage import SAME, Form, Quantization, Storage
+from edgec.targets.tflite.integer.storage import FREE, SAME, Form, Quantization, Storage
 from edgec.targets.tflite.layout import Choice, LayoutRule, Permutation, identity
 from edgec.targets.tflite.layout.permutation import stored
 from edgec.targets.tflite.program import Op, T
@@ -100,12 +101,21 @@ class Integers:
             from edgec.targets.tflite.lowering import Call, as_list
 
             return as_list(entry.lower(Call(self.lowerer, node, choice)))
+        if node.op in POSITIONS and not node.domain and self._is_bytes(node.operand(0)):
+            from edgec.targets.tflite.lowering import Call, as_list
+
+            held = self.storage.held[node.operand(0)]
+            return as_list(entry.lower(Call(self.lowerer, node, choice, Form(held, held, FREE))))
         form = form_of(node, self.storage)
         if form is not None:
             return self._attempt(node, choice, entry, form)
         if node.op not in ("QuantizeLinear", "DequantizeLinear") and any(v in self.storage.held for v in node.outputs):
             self._say(node, "it has no integer form with these operands")
         return None
+
+    def _is_bytes(self, value: Value) -> bool:
+        held = self.storage.held.get(value)
+        return held is not None and held.dtype in (DataType.INT8, DataType.UINT8)
 
     def _say(self, node: Node, reason: str) -> None:
         self.lowerer.notes.append(f"'{node.name}' ({node.op}) is computed in float32: {reason}")

@@ -57,6 +57,9 @@ FIXED_UNSIGNED: dict[str, Quantization] = {
 
 PRESCRIBED = {DataType.INT8: FIXED, DataType.INT16: FIXED16, DataType.UINT8: FIXED_UNSIGNED}
 
+SAME_UNIT = 1e-6
+"""Scales that differ by no more than this, relatively, are one number rounded in different ways."""
+
 SIGNED_ONLY = frozenset({"Elu", "Exp", "Abs", "Sqrt"})
 """Operators whose integer kernels take int8 but not uint8.  Source: LiteRT kernels activations.cc, elementwise.cc."""
 
@@ -183,19 +186,18 @@ def _bias(call: Call, position: int, operand: Quantization, scales: Array) -> T:
     products = scales * operand.scale[0]
     dtype = DataType.INT64 if operand.dtype is DataType.INT16 else DataType.INT32
     value = call.node.input(position)
-    real: Array = np.zeros(channels)
-    counts: Array | None = None
+    counts: Array = np.zeros(channels)
     if value is not None and value.const is not None:
-        real = value.numpy().astype(np.float64).reshape(-1)
+        counts = value.numpy().astype(np.float64).reshape(-1) / products
     elif value is not None:
         held, steps = call.lowerer.integers.storage.biases[value]
-        if np.array_equal(np.broadcast_to(steps.astype(np.float32), (channels,)), products.astype(np.float32)):
-            counts = np.broadcast_to(held.numpy().reshape(-1), (channels,))  # in the same units, to the last bit
-        real = held.numpy().astype(np.float64).reshape(-1) * steps
+        counts = held.numpy().astype(np.float64).reshape(-1)
+        if np.allclose(steps, products, rtol=SAME_UNIT, atol=0):
+            products = np.broadcast_to(steps, (channels,))
+        else:
+            counts = counts * steps / products
     limits = np.iinfo(dtype.numpy)
-    if counts is None:
-        counts = np.clip(np.round(np.broadcast_to(real, (channels,)) / products), limits.min, limits.max)
-    whole = counts
+    whole = np.clip(np.round(np.broadcast_to(counts, (channels,))), limits.min, limits.max)
     bias = call.b.lazy(dtype, (channels,), lambda: whole.astype(dtype.numpy), f"{call.node.outputs[0].name}_bias")
     uniform = bool(np.all(products == products[0]))
     bias.scale = products[:1].astype(np.float32) if uniform else products.astype(np.float32)

@@ -140,17 +140,24 @@ class Storage:
         result, source = node.output, node.operand(0)
         if found is None or found.axis is not None or not source.dtype.is_float or source.const is not None:
             return
-        if any(user.op != "DequantizeLinear" for user in result.users):
+        if not self._means(result, found):
             return
         self.held[result] = found
         self.through.add(node)
-        users = source.users
         alone = not source.is_output and all(
             user.op == "QuantizeLinear" and not user.domain and parameters(user, self.unsigned) == found
-            for user in users
+            for user in source.users
         )
         if alone and source.producer is not None and source not in self.held:
             self.held[source] = found
+
+    def _means(self, whole: Value, found: Quantization) -> bool:
+        """Whether everybody who reads some integers takes them for the same real numbers."""
+        return all(
+            (user.op == "DequantizeLinear" and not user.domain and parameters(user, self.unsigned) == found)
+            or (user.op in ("Shape", "Size") and not user.domain)
+            for user in whole.users
+        )
 
     def _dequantize(self, node: Node) -> None:
         source, result = node.operand(0), node.output
@@ -164,7 +171,7 @@ class Storage:
             return
         if source.const is not None:
             self.weights[result] = Weights(source.const, found)
-        elif found.axis is None and (source in self.held or source.producer is None):
+        elif found.axis is None and (source in self.held or (source.producer is None and self._means(source, found))):
             self.held[result] = found
             self.held.setdefault(source, found)
             self.through.add(node)
@@ -223,24 +230,28 @@ def _moves(node: Node) -> bool:
 
 
 def asks_for_unsigned(graph: Graph) -> bool:
-    """Whether a graph has weights in uint8 that are not symmetric, and nothing in signed integers.
+    """Whether a graph runs on LiteRT's kernels for uint8: some weights are unsigned and not symmetric, or it has none.
 
-    LiteRT's kernels for int8 want symmetric weights; those for uint8, its older form of quantization, do not.
+    LiteRT's kernels for int8 want symmetric weights; those for uint8, its older form of quantization, do not, but have
+    one scale for all channels.
     """
-    found = False
+    unsigned, weights, asymmetric = False, False, False
     for node in graph.nodes:
         if node.domain or node.op not in ("QuantizeLinear", "DequantizeLinear"):
             continue
         whole = node.output if node.op == "QuantizeLinear" else node.operand(0)
         if whole.dtype in (DataType.INT8, DataType.INT16):
             return False
-        if whole.const is None or whole.dtype is not DataType.UINT8:
-            continue
-        zero = node.input(2)
-        weighs = any(user.op in WEIGHTED and user.input(1) is node.output for user in node.output.users)
-        centred = zero is not None and zero.const is not None and bool(np.all(zero.numpy() == 128))
-        found = found or (weighs and not centred)
-    return found
+        unsigned = unsigned or whole.dtype is DataType.UINT8
+        if whole.const is not None and any(_weighs(user, node.output) for user in node.output.users):
+            zero = node.input(2)
+            weights = True
+            asymmetric = asymmetric or zero is None or zero.const is None or bool(np.any(zero.numpy() != 128))
+    return unsigned and (asymmetric or not weights)
+
+
+def _weighs(node: Node, value: Value) -> bool:
+    return node.op in WEIGHTED and not node.domain and node.input(1) is value
 
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})

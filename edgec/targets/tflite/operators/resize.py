@@ -114,7 +114,7 @@ def resize(call: Call) -> T:
     x = call.x(0)
     if mode not in ("nearest", "linear", "cubic"):
         refuse(f"the mode '{mode}'", rule="EDG406")
-    if mode != "nearest" and x.dtype is not DataType.FLOAT:
+    if mode != "nearest" and x.dtype is not DataType.FLOAT and x.scale is None:
         refuse(f"{mode} interpolation of {x.dtype.name.lower()}", rule="EDG403")
     if dims == out:
         return call.b.copy(x)
@@ -169,6 +169,8 @@ def _direct(call: Call, x: T, mode: str, scales: list[float]) -> T | None:
         elif transformation != "asymmetric":
             return None
         table = options("ResizeBilinearOptions", alignCorners=align, halfPixelCenters=half)
+        if x.scale is not None:
+            _tell_drift(call, dims[2:], out[2:], align)
         return b.one("RESIZE_BILINEAR", [x, b.ints(out[2:])], x.dtype, call.out_shape(), table)
     if mode == "nearest":
         matched = all(
@@ -194,6 +196,23 @@ def _direct(call: Call, x: T, mode: str, scales: list[float]) -> T | None:
             options("ResizeNearestNeighborOptions"),
         )
     return None
+
+
+def _tell_drift(call: Call, extents: tuple[int, ...], out: tuple[int, ...], align: bool) -> None:
+    """Note where LiteRT's built-in integer kernel, which counts in 1/1024 of a pixel, drifts from ONNX's coordinates.
+
+    XNNPACK's kernel, the default, does not.  Source: ResizeBilinearInteger in the LiteRT kernels' resize_bilinear.h.
+    """
+    drift = 0.0
+    for length, wanted in zip(extents, out):
+        known, made = (length - 1, wanted - 1) if align else (length, wanted)
+        if made > 0:
+            step = (1024 * known + made // 2) // made
+            drift = max(drift, (wanted - 1) * abs(step / 1024 - known / made))
+    if drift > 1 / 128:
+        call.lowerer.notes.append(
+            f"'{call.node.name}' (Resize) on integers: without XNNPACK LiteRT places pixels up to {drift:.2f} off"
+        )
 
 
 def _along(call: Call, x: T, axis: int, position: Array, mode: str, scale: float) -> T:
