@@ -511,6 +511,22 @@ _define(
     "with the output of --debug.",
 )
 
+# EDG70x: devices and measurements
+_define(
+    "EDG701",
+    EXIT_USAGE,
+    "device in use",
+    "Another edgec process holds the lease of the device, so a measurement now would be wrong. The message says which "
+    "process. Without --no-wait edgec waits for it, says so, and does not count the wait.",
+)
+_define(
+    "EDG702",
+    EXIT_UNSTABLE,
+    "measurement unstable",
+    "The machine changed while it measured, or the samples scatter too much for a number: the reasons are in the "
+    "message. Stop other work on the machine, fix the clock governor, or give more time with --budget, and repeat.",
+)
+
 # EDG7xx: memory, batching and pipelines while models run
 _define(
     "EDG710",
