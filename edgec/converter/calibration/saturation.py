@@ -54,10 +54,50 @@ def limited(found: Statistics, bounds: Bounds) -> Statistics:
 def _judge(value: Value, found: dict[Value, Bounds], eight_bits: bool) -> None:
     if value.is_output or not value.use_count:
         return
-    needs = [_need(user, value, found, eight_bits) for user in value.users]
+    gate = _gate(value)
+    needs = [gate] if gate is not None else [_need(user, value, found, eight_bits) for user in value.users]
     low, high = min(need[0] for need in needs), max(need[1] for need in needs)
     if (low, high) != EVERYTHING:
         found[value] = (low, high)
+
+
+def _gate(value: Value) -> Bounds | None:
+    """Where ``x Clip(a x + b, 0, c)``, the parts of a HardSwish, is 0: below ``-b / a``, the lowest of all channels."""
+    users = value.users
+    if len(users) != 2 or any(user.domain for user in users):
+        return None
+    product = next((user for user in users if user.op == "Mul"), None)
+    linear = next((user for user in users if user is not product), None)
+    if product is None or linear is None or linear.operand(0) is not value:
+        return None
+    found = _zero_below(linear)
+    current = linear.output
+    clipped = False
+    while found is not None and current.use_count == 1 and not current.is_output:
+        (user,) = current.users
+        if user is product:
+            return (found, inf) if clipped else None
+        number = _scalar(user.input(1)) if user.op == "Mul" and current is user.operand(0) else None
+        if user.op == "Clip" and not clipped and (_ends(user) or EVERYTHING)[0] == 0:
+            clipped = True
+        elif number is None or number <= 0:
+            return None
+        current = user.output
+    return None
+
+
+def _zero_below(node: Node) -> float | None:
+    """The number below which the node's result is negative in every channel; None where it is not that simple."""
+    if node.op == "Add":
+        number = _scalar(node.input(1))
+        return None if number is None else -number
+    weights, bias = node.input(1), node.input(2)
+    if node.op != "Conv" or weights is None or weights.const is None or bias is None or bias.const is None:
+        return None
+    taps = weights.numpy().reshape(-1)
+    if node.attr_int("group", 1) != taps.size or not (taps > 0).all() or bias.numpy().size != taps.size:
+        return None
+    return float((-bias.numpy() / taps).min())
 
 
 def _need(user: Node, value: Value, found: Mapping[Value, Bounds], eight_bits: bool) -> Bounds:

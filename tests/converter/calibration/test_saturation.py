@@ -67,3 +67,21 @@ def test_every_method_stays_within_the_limit(method: str) -> None:
     found.add(np.random.default_rng(0).normal(-4, 10, (1, 4, 50, 50)).astype(np.float32))
     chosen = METHODS[method](limited(found, (-3.0, inf)))
     assert -3 <= chosen.low <= 0 < chosen.high <= found.high
+
+
+def test_the_parts_of_a_hard_swish_see_as_little_as_the_whole() -> None:
+    constants = "<float l = {0.0}, float h = {6.0}, float t = {3.0}, float s = {0.16666667}>"
+    assert bounds(f"{constants} {{ a = Add (x, t) b = Clip (a, l, h) c = Mul (b, s) y = Mul (x, c) }}")["x"] == (
+        -3.0,
+        inf,
+    )
+    assert "x" not in bounds(f"{constants} {{ a = Add (x, t) c = Mul (a, s) y = Mul (x, c) }}")
+
+
+def test_a_gate_of_several_slopes_is_limited_by_the_flattest() -> None:
+    text = (
+        "<float[4,1,1,1] w = {1.0, 0.5, 0.25, 2.0}, float[4] b = {3.0, 3.0, 3.0, 3.0}, "
+        "float l = {0.0}, float h = {6.0}>"
+        " { a = Conv <group = 4> (x, w, b) g = Clip (a, l, h) y = Mul (x, g) }"
+    )
+    assert bounds(text)["x"] == (-12.0, inf)

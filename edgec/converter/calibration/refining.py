@@ -1,0 +1,172 @@
+"""Keep of equalisation and bias correction what measurably helps.
+
+The calibration samples are run through the float model and through each quantized candidate, in ONNX Runtime without
+integer kernels, so that the figure is that of the numbers and the same on every machine.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from math import inf, isfinite
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from edgec.converter.calibration.data import CalibrationData
+from edgec.converter.calibration.saturation import distinguished
+from edgec.converter.calibration.statistics import Calibration
+from edgec.converter.verification.metrics import Difference
+from edgec.ir.copy_model import copy_model
+from edgec.ir.graph import Model
+from edgec.ir.passes.equalise import Equalise
+from edgec.ir.passes.quantize import Quantize
+from edgec.ir.types import Array
+from edgec.ir.writer import write_model
+
+SAMPLES: Final = 8
+"""Most calibration samples that candidates are compared on."""
+THREADS: Final = 2
+EQUALISATION: Final = "equalisation"
+BIAS_CORRECTION: Final = "bias-correction"
+GAIN_DB: Final = 0.1
+"""What a change must gain in SQNR to be kept."""
+GAIN_PER_OPERATOR_DB: Final = 0.02
+"""What it must gain besides for every operator that it adds."""
+PLENTY_DB: Final = 60.0
+"""From here on nothing is tried."""
+
+Feeds = Mapping[str, Array]
+
+
+@dataclass
+class Refined:
+    """What was chosen.
+
+    Attributes:
+        model: the float model, equalised where that helps.
+        quantize: the pass to apply to it.
+        used: names of the changes that were kept.
+        scores: names of the changes of a candidate, joined by ``+``, to its SQNR in dB; ``none`` without any.
+        added: operators that equalisation added.
+        samples: how many samples were compared.
+    """
+
+    model: Model
+    quantize: Quantize
+    used: tuple[str, ...] = ()
+    scores: dict[str, float] = field(default_factory=dict)
+    added: int = 0
+    samples: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """As the manifest holds it."""
+        return {
+            "used": list(self.used),
+            "operators_added": self.added,
+            "samples": self.samples,
+            "sqnr_db": {name: round(score, 2) if isfinite(score) else None for name, score in self.scores.items()},
+        }
+
+    @property
+    def note(self) -> str:
+        """What the user reads."""
+        kept = " and ".join(self.used) or "neither equalisation nor bias-correction"
+        tried = ", ".join(f"{score:.1f} dB with {name}" for name, score in self.scores.items())
+        more = f"; {self.added} operators were added" if self.added else ""
+        return f"kept {kept}: SQNR on {self.samples} calibration samples {tried}{more}"
+
+
+def refine(
+    model: Model,
+    chosen: Quantize,
+    found: Calibration,
+    data: CalibrationData,
+    observe: Callable[[Model], Quantize],
+    progress: Callable[[str], object] = lambda step: None,
+) -> Refined:
+    """The better of the model as it is and equalised, each with its biases corrected or not.
+
+    Args:
+        model: float; not changed.
+        chosen: how it would be quantized, with the means of channels.
+        found: its statistics.
+        observe: calibrates a changed model and says how to quantize it.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgec-refining-") as folder:
+        judge = _Judge(model, data, Path(folder), found.samples)
+        corrected = (BIAS_CORRECTION,) if chosen.means else ()
+        best = Refined(model, chosen, corrected, samples=len(judge.feeds))
+        if not judge.outputs:
+            return best
+        scores = best.scores
+        progress("quantizing as it is")
+        least = scores[_label(corrected)] = judge.score(model, chosen)
+        if least < PLENTY_DB:
+            equalised = copy_model(model)
+            if Equalise(extents=extents(found, model)).apply(equalised):
+                progress("equalising channels")
+                other = observe(equalised)
+                used = (EQUALISATION, *((BIAS_CORRECTION,) if other.means else ()))
+                added = max(len(equalised.graph) - len(model.graph), 0)
+                score = scores[_label(used)] = judge.score(equalised, other)
+                if score >= least + GAIN_DB + added * GAIN_PER_OPERATOR_DB:
+                    best, least = Refined(equalised, other, used, scores, added, best.samples), score
+            if best.quantize.means:
+                progress("quantizing without bias correction")
+                plain = replace(best.quantize, means={})
+                used = tuple(name for name in best.used if name != BIAS_CORRECTION)
+                score = scores[_label(used)] = judge.score(best.model, plain)
+                if score >= least + GAIN_DB:
+                    best = replace(best, quantize=plain, used=used)
+    return best
+
+
+def extents(found: Calibration, model: Model) -> dict[str, Array]:
+    """Name of a value to the largest absolute number of each channel that its users distinguish."""
+    bounds = {value.name: pair for value, pair in distinguished(model.graph, eight_bits=True).items()}
+    held: dict[str, Array] = {}
+    for name, item in found.values.items():
+        if item.lows.size:
+            low, high = bounds.get(name, (-inf, inf))
+            held[name] = np.maximum(np.abs(np.clip(item.lows, low, high)), np.abs(np.clip(item.highs, low, high)))
+    return held
+
+
+def _label(used: tuple[str, ...]) -> str:
+    return "+".join(used) or "none"
+
+
+class _Judge:
+    """Scores of quantized models against the float model on calibration samples, taken evenly from all."""
+
+    def __init__(self, model: Model, data: CalibrationData, folder: Path, samples: int):
+        self._folder = folder
+        self.feeds: list[Feeds] = list(islice(data.samples(model), 0, samples, -(-samples // SAMPLES)))
+        self.outputs = [
+            name for name, value in zip(model.graph.output_names, model.graph.outputs) if value.dtype.is_float
+        ]
+        self._wanted = self._run(model) if self.outputs else []
+
+    def score(self, model: Model, chosen: Quantize) -> float:
+        """SQNR in dB of the worst output, all samples taken together."""
+        quantized = copy_model(model)
+        chosen.apply(quantized)
+        differences = {name: Difference() for name in self.outputs}
+        for wanted, found in zip(self._wanted, self._run(quantized), strict=True):
+            for name, difference in differences.items():
+                difference.add(wanted[name], found[name])
+        return min(difference.sqnr_db for difference in differences.values())
+
+    def _run(self, model: Model) -> list[dict[str, Array]]:
+        from edgec.runtime.onnxruntime import open_session
+
+        path = self._folder / "candidate.onnx"
+        write_model(model, path)
+        session = open_session(path, threads=THREADS, optimise="basic")
+        results = [session.run(feeds) for feeds in self.feeds]
+        session.close()
+        return results

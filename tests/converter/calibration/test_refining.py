@@ -1,0 +1,98 @@
+"""Equalisation and bias correction are kept where they raise the SQNR, and only there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.helper
+import pytest
+
+from edgec.converter.convert import ConversionResult, convert
+from edgec.ir.types import Array
+from tests.schemas import validate
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def network(path: Path, spread: float, activation: str, seed: int = 0) -> Path:
+    """Two convolutions; the channels between them differ by up to ``spread``."""
+    generator = np.random.default_rng(seed)
+    factors = np.geomspace(1, spread, 16)
+    first = generator.normal(0, 1, (16, 3, 3, 3)) * factors[:, None, None, None]
+    second = generator.normal(0, 1, (8, 16, 1, 1)) / factors[None, :, None, None]
+    offset = generator.normal(0, 1, 16) * factors
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "w", "b"], ["c"]),
+        onnx.helper.make_node(activation, ["c"], ["m"]),
+        onnx.helper.make_node("Conv", ["m", "v"], ["y"]),
+    ]
+    arrays = {"w": first, "b": offset, "v": second}
+    graph = onnx.helper.make_graph(
+        nodes,
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 3, 12, 12])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 8, 10, 10])],
+        [onnx.numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()],
+    )
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 22)], ir_version=10), path)
+    return path
+
+
+def samples(count: int = 12) -> Array:
+    return np.random.default_rng(1).normal(0, 1, (count, 1, 3, 12, 12)).astype(np.float32)
+
+
+def int8(folder: Path, spread: float, activation: str = "Relu") -> tuple[ConversionResult, dict[str, Any]]:
+    """Convert; the result, and the manifest's entry."""
+    model = network(folder / "model.onnx", spread, activation)
+    np.savez(folder / "calibration.npz", x=samples())
+    result = convert(
+        model,
+        target="tflite",
+        output=folder / "out",
+        precision="int8",
+        calibration=folder / "calibration.npz",
+        isolate=False,
+    )
+    document = json.loads(result.manifest.read_text(encoding="utf-8"))
+    validate(document)
+    return result, document["quantization"]["refinement"]
+
+
+def test_channels_that_differ_are_equalised(tmp_path: Path) -> None:
+    result, entry = int8(tmp_path, 200.0)
+    assert entry["used"] == ["equalisation", "bias-correction"]
+    assert entry["sqnr_db"]["equalisation+bias-correction"] > entry["sqnr_db"]["bias-correction"] + 3
+    assert entry["operators_added"] == 0 and entry["samples"] == 6
+    assert any("kept equalisation and bias-correction: SQNR on 6 calibration samples" in note for note in result.notes)
+    assert result.report is not None and result.report.outputs[0].difference.sqnr_db > 30
+
+
+def test_hard_swish_is_written_in_parts_where_that_helps(tmp_path: Path) -> None:
+    result, entry = int8(tmp_path, 200.0, "HardSwish")
+    assert "equalisation" in entry["used"]
+    assert entry["operators_added"] == 2
+    assert any("2 operators were added" in note for note in result.notes)
+    operators = json.loads(result.manifest.read_text(encoding="utf-8"))["artifact"]["operators"]
+    assert "HARD_SWISH" not in operators and operators["MUL"] == 1
+
+
+def test_channels_that_are_alike_are_left(tmp_path: Path) -> None:
+    _, entry = int8(tmp_path, 1.0)
+    assert "equalisation" not in entry["used"]
+
+
+def test_the_same_data_choose_the_same(tmp_path: Path) -> None:
+    shas = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        result, _ = int8(tmp_path / name, 200.0)
+        shas.append(result.artifact.read_bytes())
+    assert shas[0] == shas[1]
