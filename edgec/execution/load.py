@@ -195,9 +195,7 @@ def read_manifest(root: Path) -> dict[str, Any]:
         raise VerificationError(
             "EDG306",
             f"'{root}' holds no {MANIFEST}" if root.is_dir() else f"there is no folder '{root}'",
-            why=f"the conversion ended before the vendor's tool: '{plans[0].name}' says what is missing"
-            if plans
-            else None,
+            why=f"the conversion ended before the vendor's tool: '{plans[0]}' says what is missing" if plans else None,
             help="give the folder of edgec convert",
         )
     try:

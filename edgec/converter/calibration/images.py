@@ -58,22 +58,35 @@ def load_images(path: Path, inputs: Sequence[TensorSpec], options: ImageOptions)
         UsageError: EDG005 where the model does not take one image, or the options do not fit its channels; EDG006 for a
             file that is no image, or without Pillow.
     """
+    spec, layout = _image_input(inputs, options)
+    for file in image_files(path):
+        yield {spec.name: _read(file, spec, layout, options)}
+
+
+def load_image(file: Path, spec: TensorSpec, options: ImageOptions) -> Array:
+    """The array of one input that an image file makes.
+
+    Raises:
+        UsageError: see :func:`load_images`.
+    """
+    found, layout = _image_input([spec], options)
+    return _read(file, found, layout, options)
+
+
+def _read(file: Path, spec: TensorSpec, layout: str, options: ImageOptions) -> Array:
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError:
         raise UsageError(
             "EDG006", "reading images needs Pillow", help="pip install 'edgec[images]', or give .npz files"
         ) from None
-    spec, layout = _image_input(inputs, options)
-    for file in image_files(path):
-        try:
-            with Image.open(file) as image:
-                if image.width * image.height > PIXELS:
-                    raise UsageError("EDG006", f"'{file.name}' has more than {PIXELS} pixels")
-                array = prepared(image, spec, layout, options)
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise UsageError("EDG006", f"'{file.name}' cannot be read as an image", why=str(error)) from error
-        yield {spec.name: array}
+    try:
+        with Image.open(file) as image:
+            if image.width * image.height > PIXELS:
+                raise UsageError("EDG006", f"'{file.name}' has more than {PIXELS} pixels")
+            return prepared(image, spec, layout, options)
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise UsageError("EDG006", f"'{file.name}' cannot be read as an image", why=str(error)) from error
 
 
 def _image_input(inputs: Sequence[TensorSpec], options: ImageOptions) -> tuple[TensorSpec, str]:

@@ -60,7 +60,8 @@ class Options:
         device_limit: bytes that the arena may take at most: of the CPU (``max_mem``) or of CUDA (``gpu_mem_limit``).
         provider: a short name of :data:`PROVIDERS` or the name of an execution provider as ONNX Runtime writes it.
         provider_options: its own options, by ONNX Runtime's names.
-        require_provider: refuse a model of which a node would run on the CPU (``session.disable_cpu_ep_fallback``).
+        require_delegate: refuse a model of which a node would run on the CPU instead of the provider
+            (``session.disable_cpu_ep_fallback``).
         cuda_graph: capture the CUDA kernels of a run and replay them (``enable_cuda_graph``); inputs and outputs then
             stay at fixed places on the device, which :meth:`OnnxRuntimeSession.run` takes care of.
         spinning: let waiting threads spin (``session.intra_op.allow_spinning``), which costs a core each.
@@ -79,7 +80,7 @@ class Options:
     device_limit: int | None = None
     provider: str = "cpu"
     provider_options: Mapping[str, Any] = field(default_factory=dict)
-    require_provider: bool = False
+    require_delegate: bool = False
     cuda_graph: bool = False
     spinning: bool = False
     specialise: int = 0
@@ -97,7 +98,7 @@ class Options:
         for name in ("initial_chunk", "device_limit"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name), "bytes")
-        for name in ("arena", "memory_pattern", "require_provider", "cuda_graph", "spinning"):
+        for name in ("arena", "memory_pattern", "require_delegate", "cuda_graph", "spinning"):
             check_flag(name, getattr(self, name))
         if isinstance(self.optimise, bool):
             object.__setattr__(self, "optimise", "all" if self.optimise else "none")
@@ -143,8 +144,8 @@ class Options:
             return f"{arena[0]} needs the arena, which arena=False turns off"
         if self.cuda_graph and not cuda:
             return f"cuda_graph is an option of the provider cuda, not of {self.provider}"
-        if self.require_provider and self.on_cpu:
-            return "require_provider needs a provider other than cpu"
+        if self.require_delegate and self.on_cpu:
+            return "require_delegate needs a provider other than cpu"
         return None
 
 

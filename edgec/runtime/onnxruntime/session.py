@@ -254,7 +254,7 @@ def _session_options(options: Options) -> Any:
     settings.add_session_config_entry("session.inter_op.allow_spinning", spinning)
     if not options.on_cpu:
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    if options.require_provider:
+    if options.require_delegate:
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     return settings
 
@@ -300,7 +300,7 @@ def _unavailable(options: Options, why: str) -> EdgecError:
 
 
 def _refused(options: Options, reason: str) -> EdgecError:
-    if options.require_provider and "fallback to CPU EP" in reason:
+    if options.require_delegate and "fallback to CPU EP" in reason:
         return EdgecError("EDG523", f"{options.provider} does not take the whole model", why=reason)
     return VerificationError("EDG302", "ONNX Runtime cannot load the model", why=reason)
 
