@@ -158,27 +158,34 @@ def named_numbers(text: str) -> tuple[float, ...]:
     return numbers
 
 
+def session(command: Command) -> Command:
+    """What an artifact runs on: ``--delegate`` and others, see :func:`edgec.cli.session_options.session`."""
+    from edgec.cli.session_options import session as added
+
+    return added(command)
+
+
 def images(command: Command) -> Command:
     """``--mean``, ``--scale``, ``--resize`` and ``--layout``: how images become inputs."""
     for option in (
         click.option(
             "--layout",
             type=click.Choice(["NCHW", "NHWC"], case_sensitive=False),
-            help="Of the input that calibration images go into. Default: by its shape.",
+            help="Of the input that images go into. Default: by its shape.",
         ),
         click.option(
             "--resize",
             type=click.Choice(["stretch", "crop", "pad"]),
             default="stretch",
             show_default=True,
-            help="How calibration images get the size of the input.",
+            help="How images get the size of the input.",
         ),
         click.option(
             "--scale",
             type=named_numbers,
             default="1",
             metavar="NUMBERS",
-            help="Calibration images become (pixel - mean) * scale, pixels from 0 to 255; one number, or one per "
+            help="Images become (pixel - mean) * scale, pixels from 0 to 255; one number, or one per "
             "channel.  [default: 1]",
         ),
         click.option("--mean", type=named_numbers, default="0", metavar="NUMBERS", help="See --scale.  [default: 0]"),
@@ -213,6 +220,42 @@ def calibration(command: Command) -> Command:
     return command
 
 
+def share(text: str) -> float:
+    """``0.5%`` or ``0.005``.
+
+    Raises:
+        click.BadParameter: it is no share from 0 to 1.
+    """
+    number, percent, rest = text.partition("%")
+    try:
+        found = float(number) / (100 if percent else 1)
+    except ValueError:
+        found = -1.0
+    if rest.strip() or not 0 <= found < 1:
+        raise click.BadParameter(f"'{text}' is no share like 0.5% or 0.005")
+    return found
+
+
+def mixed(command: Command) -> Command:
+    """``--max-drop`` and ``--raise-to``: what ``--precision mixed`` may lose, and what it raises nodes to."""
+    for option in (
+        click.option(
+            "--raise-to",
+            type=click.Choice(["float32", "float16"], case_sensitive=False),
+            help="What --precision mixed raises nodes to. Default: what the target prefers.",
+        ),
+        click.option(
+            "--max-drop",
+            type=share,
+            metavar="SHARE",
+            help="What --precision mixed may lose, for example 0.5%: of the top-1 accuracy where --data has labels, "
+            "else the relative L2 of the worst output.  [default: 1% or 5%]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def precision(command: Command) -> Command:
     """``--precision``, ``--io-dtype``, and the options of :func:`calibration`."""
     command = calibration(command)
@@ -226,8 +269,8 @@ def precision(command: Command) -> Command:
         click.option(
             "--precision",
             metavar="NAME",
-            help="float32, int8, int16x8, float16 (fp16) or dynamic-int8, as far as the target has it. Default: int8 "
-            "with --calibration, else the target's own.",
+            help="float32, int8, int16x8, float16 (fp16), dynamic-int8 or mixed (int8 as far as --max-drop allows), as "
+            "far as the target has it. Default: int8 with --calibration, else the target's own.",
         ),
     ):
         command = option(command)
