@@ -67,12 +67,14 @@ class TargetOptions:
     Attributes:
         io_layout: ``ONNX`` keeps the model's shapes; ``NHWC`` turns 4-D image inputs and outputs channels-last.
         precision: one of :attr:`Target.precisions`; where it is written as QDQ, the graph that is lowered has it.
+        raise_to: of ``mixed``, the precision of the nodes that are not integers; one of :attr:`Target.raises`.
         extra: options of this target only.
     """
 
     io_layout: str = "ONNX"
     precision: str = "float32"
     extra: Mapping[str, Any] = field(default_factory=dict)
+    raise_to: str = "float32"
 
 
 @dataclass
@@ -176,6 +178,8 @@ class Target(ABC):
     """What :option:`--precision` takes for the target; the first is the default."""
     io_dtype: ClassVar[str] = "float32"
     """Element type of float inputs and outputs of a quantized artifact where the user does not ask for one."""
+    raises: ClassVar[tuple[str, ...]] = ()
+    """What ``mixed`` precision raises nodes to that integers are too coarse for; the first is the default."""
     float16_graph: ClassVar[bool] = False
     """Whether ``float16`` is lowered from a graph with float16 values; otherwise only constants are stored in it."""
     option_names: ClassVar[tuple[str, ...]] = ()
@@ -224,6 +228,10 @@ class Target(ABC):
     def execute_lowered(self, file: Path, threads: int = 1) -> SessionSpec:
         """How to run, on the host, what :meth:`write_lowered` wrote."""
         return self.session(file, threads)
+
+    def write_session(self, artifact: Path, session: Mapping[str, Any]) -> None:
+        """Write the options that the artifact is to be opened with into its sidecar, for targets that have one."""
+        return None
 
     def runs_here(self) -> bool:
         """Whether :meth:`session` can run an artifact on this machine."""

@@ -20,6 +20,7 @@ from edgec.tuner.conversions import NEEDS_DATA, Conversions, Source
 from edgec.tuner.estimating import Estimates
 from edgec.tuner.goals import OBJECTIVES, Goals
 from edgec.tuner.journal import SCHEMA, Journal
+from edgec.tuner.leasing import leased
 from edgec.tuner.machine import describe_machine, processors
 from edgec.tuner.measurements import Measurements
 from edgec.tuner.measuring import LocalMeasurements, Rules
@@ -81,6 +82,7 @@ def tune(
     precision: str | None = None,
     calibration: str | Path | None = None,
     method: str = METHOD,
+    cache: str | Path | None = None,
     images: ImageOptions | None = None,
     io_layout: str | None = None,
     target_options: Mapping[str, Any] | None = None,
@@ -92,9 +94,9 @@ def tune(
     """Find the fastest way to run a model; on the folder of a study, go on with it.
 
     Args:
-        model, target, input_shapes, batch, signature, trust, data, ranges, calibration, method, images, io_layout,
-            target_options: as for :func:`edgec.converter.convert.convert`; ``input_shapes`` and ``batch`` give the
-            default, the tuner varies the batch where the throughput is an objective.
+        model, target, input_shapes, batch, signature, trust, data, ranges, calibration, method, cache, images,
+            io_layout, target_options: as for :func:`edgec.converter.convert.convert`; ``input_shapes`` and ``batch``
+            give the default, the tuner varies the batch where the throughput is an objective.
         output: folder of the study: journal, Optuna's storage, conversions.
         objectives: of ``latency``, ``throughput``, ``memory``; several give a Pareto front.
         max_latency_ms, max_memory, max_drop: limits: milliseconds of one run, bytes that a session adds to its process,
@@ -125,6 +127,7 @@ def tune(
         "precision": precision,
         "calibration": calibration,
         "method": method,
+        "cache": cache,
         "images": images,
         "io_layout": io_layout,
         "seed": seed,
@@ -295,8 +298,6 @@ def _measurements(
             f"no device for {wishes.target.name} is here, and its compiler estimates no times",
             help="tune on the device's host",
         )
-    from edgec.tuner.leasing import leased
-
     return LocalMeasurements(
         wishes.target,
         space,
@@ -306,12 +307,12 @@ def _measurements(
         wishes.session,
         rules or Rules(),
         judges_drop="drop" in wishes.goals.limits,
-        lease=lambda: leased(wishes.session, wait=wait, progress=progress),
+        lease=lambda: leased(wishes.session, wait=wait),
     )
 
 
 def _header(wishes: Wishes, source: Source, space: Space, basis: str) -> dict[str, Any]:
-    options = {name: _plain(value) for name, value in sorted(source.options.items())}
+    options = {name: _plain(value) for name, value in sorted(source.options.items()) if name != "cache"}
     points = space.points
     return {
         "kind": "study",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -37,7 +38,8 @@ class OnnxRuntimeTarget(Target):
     suffix: ClassVar[str] = ".onnx"
     sidecars: ClassVar[tuple[str, ...]] = (".session.json",)
     static_shapes: ClassVar[bool] = False
-    precisions: ClassVar[tuple[str, ...]] = ("float32", "int8", "float16")
+    precisions: ClassVar[tuple[str, ...]] = ("float32", "int8", "float16", "mixed")
+    raises: ClassVar[tuple[str, ...]] = ("float32", "float16")
     float16_graph: ClassVar[bool] = True
     # ONNX Runtime 1.31 has neither a kernel for Swish nor the way to inline it.
     pipeline: ClassVar[str] = f"{DEFAULT},expand-functions{{ops=Swish}},eliminate-dead-code"
@@ -90,6 +92,12 @@ class OnnxRuntimeTarget(Target):
     def session(self, artifact: Path, threads: int = 1) -> SessionSpec:
         """All of ONNX Runtime's own optimisations on, as the sidecar says."""
         return SessionSpec("edgec.runtime.onnxruntime:open_session", {"optimise": True, "threads": threads})
+
+    def write_session(self, artifact: Path, session: Mapping[str, Any]) -> None:
+        """Rewrite ``STEM.session.json``."""
+        from edgec.targets.onnxruntime.options import write_session_options
+
+        write_session_options(artifact, session)
 
     def inspect(self, artifact: Path) -> dict[str, Any]:
         """Operators with their counts, inputs, outputs, opset and IR version, read from the file."""
