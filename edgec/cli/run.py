@@ -84,7 +84,7 @@ def command(
     if count is not None and all(item["top"] is None for item in listed):
         notes.append("no output holds one score per class, so there is no best one")
     if taken is not None and not taken.complete:
-        notes.append(_left(taken.to_json()))
+        notes.append(taken.describe())
     document = {
         "schema": "edgec-run-1",
         "status": "ok",
@@ -101,13 +101,6 @@ def command(
         print_document(document)
     else:
         _show(document)
-
-
-def _left(taken: dict[str, Any]) -> str:
-    if not taken["left"]:
-        return f"{taken['runner']} did not take the whole model; LiteRT does not tell what runs on the CPU"
-    some = ", ".join(taken["left"][:5]) + (f" and {len(taken['left']) - 5} more" if len(taken["left"]) > 5 else "")
-    return f"{taken['runner']} took {taken['taken']} operators; on the CPU: {some}"
 
 
 def _show(document: dict[str, Any]) -> None:

@@ -14,9 +14,17 @@ from edgec.cli import options
 @click.option("--against", required=True, type=click.Path(), metavar="MODEL", help="The original model.")
 @click.option("--trust", is_flag=True, help="Let the original run code of its own (Lambda layers, custom objects).")
 @options.samples
+@options.session
 @options.reporting
 def command(
-    folder: str, against: str, trust: bool, data: str | None, ranges: tuple[Any, ...], seed: int, as_json: bool
+    folder: str,
+    against: str,
+    trust: bool,
+    data: str | None,
+    ranges: tuple[Any, ...],
+    seed: int,
+    session: dict[str, Any],
+    as_json: bool,
 ) -> None:
     """Run the artifact in FOLDER (which holds manifest.json) and the original MODEL on the same inputs and compare.
 
@@ -29,7 +37,9 @@ def command(
 
     with steps() as progress:
         progress("verifying")
-        report = verify_folder(folder, against=against, trust=trust, data=data, ranges=bounds, seed=seed)
+        report = verify_folder(
+            folder, against=against, trust=trust, data=data, ranges=bounds, seed=seed, session=session
+        )
     if as_json:
         document = {"schema": "edgec-verify-1", "status": "ok", "folder": folder, "against": against}
         print_document({**document, "verification": report.to_json(), "error": None})

@@ -27,7 +27,7 @@ from edgec.errors import EdgecError, UsageError, VerificationError
 from edgec.ir.graph import Model, Value
 from edgec.ir.quantization import Affine
 from edgec.ir.types import Array, DataType
-from edgec.runtime.session import Session, TensorSpec
+from edgec.runtime.session import Assignment, Session, TensorSpec
 from edgec.targets.base import SessionSpec
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ def verify_folder(
     seed: int = 0,
     samples: int | None = None,
     isolate: bool = True,
+    session: Mapping[str, Any] | None = None,
 ) -> VerificationReport:
     """Repeat the verification of a finished conversion, from its ``manifest.json``.
 
@@ -142,6 +143,7 @@ def verify_folder(
         folder: the output folder of a conversion.
         against: the original model.
         trust: let it run code that it brings along, see :func:`edgec.converter.convert.convert`.
+        session: options of the artifact's session, such as its delegates; see :func:`edgec.execution.load.load`.
 
     Raises:
         VerificationError: EDG306 when there is no manifest or the artifact is not the one it describes; otherwise see
@@ -174,12 +176,13 @@ def verify_folder(
     for item in parse_pipeline("fold-constants"):
         item.apply(imported.model)
     notes = []
+    spec = target.session(artifact)
     if source_hash(Path(against)) != source:
         notes.append(f"'{Path(against).name}' is not the file that the artifact was made from")
     try:
         report = verify(
             artifact,
-            target.session(artifact),
+            SessionSpec(spec.factory, {**spec.options, **(session or {})}),
             imported=imported,
             data=data,
             ranges=ranges or manifest.get("quantization", {}).get("input_ranges"),
@@ -305,6 +308,7 @@ def _compare(
     report: VerificationReport,
 ) -> None:
     session = host.open(spec.factory, artifact, dict(spec.options))
+    report.notes += _left(spec, session)
     report.interface = judgement.interface_problems(model.graph, session, forms.layouts, forms.quantized_io)
     report.levels["artifact-structure"] = FAILED if report.interface else PASSED
     if report.interface:
@@ -351,6 +355,14 @@ class _Forms:
 
     layouts: Mapping[str, Sequence[int]]
     quantized_io: Mapping[str, Affine]
+
+
+def _left(spec: SessionSpec, session: Session) -> list[str]:
+    """What the delegates, the accelerator or the provider that were asked for left to the CPU."""
+    if not {"delegates", "accelerator", "provider"} & set(spec.options):
+        return []
+    taken: Assignment | None = getattr(session, "assignment", lambda: None)()
+    return [] if taken is None else [taken.describe()]
 
 
 def _run(session: Session, feeds: Feeds, forms: _Forms) -> dict[str, Array]:

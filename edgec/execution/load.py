@@ -196,7 +196,7 @@ def read_manifest(root: Path) -> dict[str, Any]:
             "EDG306",
             f"'{root}' holds no {MANIFEST}" if root.is_dir() else f"there is no folder '{root}'",
             why=f"the conversion ended before the vendor's tool: '{plans[0]}' says what is missing" if plans else None,
-            help="give the folder of edgec convert",
+            help="install it and convert again" if plans else "give the folder of edgec convert",
         )
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))

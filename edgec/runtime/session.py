@@ -116,6 +116,15 @@ class Assignment:
     left: tuple[str, ...]
     complete: bool
 
+    def describe(self) -> str:
+        """One line for a person."""
+        if self.complete:
+            return f"{self.runner} took all operators"
+        if not self.left:
+            return f"{self.runner} did not take all operators; the runtime does not tell which ones the CPU runs"
+        some = ", ".join(self.left[:5]) + (f" and {len(self.left) - 5} more" if len(self.left) > 5 else "")
+        return f"{self.runner} took {self.taken} operators, not {some}"
+
     def to_json(self) -> dict[str, Any]:
         """As documents hold it."""
         return {"runner": self.runner, "taken": self.taken, "left": list(self.left), "complete": self.complete}
