@@ -10,7 +10,7 @@ import numpy as np
 
 from edgec.errors import UnsupportedError
 from edgec.ir.types import Array
-from edgec.runtime.batching.requests import Layout, Request, Result, Signature, first_extent
+from edgec.runtime.batching.requests import Layout, Request, Result, Signature
 from edgec.runtime.memory import Pool
 
 KEPT_SIGNATURES = 8
@@ -46,14 +46,16 @@ class Assembler:
         count = len(requests)
         size = self.size(count)
         if size == 1 and self._pool is None:
-            alone = requests[0].arrays
-            return {spec.name: array[np.newaxis] for spec, array in zip(self._layout.inputs, alone)} | self._shared
-        buffers = self._buffers_of(requests[0].signature)
-        for position, buffer in enumerate(buffers):
+            alone = zip(self._layout.inputs, requests[0].arrays)
+            return {spec.name: np.expand_dims(array, self._axis(spec.name)) for spec, array in alone} | self._shared
+        feeds = {}
+        for position, buffer in enumerate(self._buffers_of(requests[0].signature)):
             for row, request in enumerate(requests):
                 buffer[row] = request.arrays[position]
             buffer[count:size] = requests[-1].arrays[position]
-        feeds = {spec.name: buffer[:size] for spec, buffer in zip(self._layout.inputs, buffers)}
+            name = self._layout.inputs[position].name
+            axis = self._axis(name)
+            feeds[name] = np.ascontiguousarray(np.moveaxis(buffer[:size], 0, axis)) if axis else buffer[:size]
         return feeds | self._shared
 
     def split(self, outputs: dict[str, Array], count: int) -> list[Result]:
@@ -63,17 +65,23 @@ class Assembler:
             UnsupportedError: EDG724 for an output that has no row per sample.
         """
         size = self.size(count)
+        rows = {}
         for name, array in outputs.items():
-            if first_extent(array) != size:
+            axis = self._axis(name)
+            if array.ndim <= axis or array.shape[axis] != size:
                 raise UnsupportedError(
                     "EDG724",
                     f"the output '{name}' cannot be split into samples",
-                    why=f"its shape is {array.shape} for a batch of {size}",
-                    help="run the model without batching",
+                    why=f"its shape is {array.shape} for a batch of {size}, which was looked for at axis {axis}",
+                    help="say with `axes` where its batch is, or run the model without batching",
                 )
+            rows[name] = np.moveaxis(array, axis, 0) if axis else array
         if size == 1:
-            return [{name: array[0] for name, array in outputs.items()}]
-        return [{name: array[row].copy() for name, array in outputs.items()} for row in range(count)]
+            return [{name: array[0] for name, array in rows.items()}]
+        return [{name: array[row].copy() for name, array in rows.items()} for row in range(count)]
+
+    def _axis(self, name: str) -> int:
+        return self._layout.axes.get(name, 0)
 
     def close(self) -> None:
         """Let go of the buffers."""

@@ -43,6 +43,7 @@ class DynamicBatcher:
             the statistics count the padding. A model of fixed batch has that size alone. None for every size.
         eager: run without waiting when nobody else is to be expected, as above.
         shared: inputs that are the same for every sample and are no part of a sample.
+        axes: input or output name to its batch dimension, where that is not the first.
         pool: where the batch buffers come from, for example an :class:`edgec.runtime.memory.HostPool`.
         workers: threads; with 2 one answers the last batch while the next one runs.
         name: of the threads.
@@ -63,11 +64,12 @@ class DynamicBatcher:
         sizes: Sequence[int] | None = None,
         eager: bool = True,
         shared: Mapping[str, Array] | None = None,
+        axes: Mapping[str, int] | None = None,
         pool: Pool | None = None,
         workers: int = 2,
         name: str = "batcher",
     ):
-        self._layout = Layout.of(session, shared)
+        self._layout = Layout.of(session, shared, axes)
         queue_limit = 4 * max_batch if queue_limit is None else queue_limit
         for label, value in (("max_batch", max_batch), ("queue_limit", queue_limit), ("workers", workers)):
             if value < 1:
@@ -79,7 +81,7 @@ class DynamicBatcher:
         self.sizes = _sizes(self._layout.fixed, sizes, max_batch)
         self.max_batch = max_batch
         rules = Rules(max_batch, max_delay_s, queue_limit, when_full, eager)
-        assemblers = [Assembler(self._layout, self.sizes, max_batch, pool) for _ in range(workers)]
+        assemblers = [Assembler(self._layout, self.sizes, max_batch, pool) for _ in range(workers + 1)]
         self._engine = Engine(session.run, rules, assemblers, name)
         weakref.finalize(self, self._engine.abandon).atexit = False
 
@@ -114,7 +116,14 @@ class DynamicBatcher:
         return request.future
 
     def run(self, sample: Sample | Array, *, timeout: float | None = None) -> dict[str, Array]:
-        """Submit one sample and wait for its outputs; ``timeout`` holds for both, errors as in :meth:`submit`."""
+        """Submit one sample and wait for its outputs; ``timeout`` holds for both, errors as in :meth:`submit`.
+
+        Without a timeout, and with nobody else there, the sample runs at once in the caller's thread.
+        """
+        if timeout is None:
+            request = Request(*self._layout.check(sample))
+            if self._engine.run_alone(request):
+                return request.future.result()
         end = None if timeout is None else time.monotonic() + timeout
         future = self.submit(sample, timeout=timeout)
         try:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -69,32 +68,39 @@ class Layout:
     """What a session wants of a sample.
 
     Attributes:
-        inputs: the inputs that are batched; their first extent is the batch.
+        inputs: the inputs that are batched.
         outputs: names of the outputs.
+        axes: input or output name to the axis of its batch dimension, 0 where it is not listed.
         fixed: the batch that the model is fixed to, None where any batch runs.
         shared: inputs that are the same for every sample, given once.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[str, ...]
+    axes: Mapping[str, int]
     fixed: int | None
     shared: Mapping[str, Array]
 
     @classmethod
-    def of(cls, session: Session, shared: Mapping[str, Array] | None) -> Layout:
+    def of(cls, session: Session, shared: Mapping[str, Array] | None, axes: Mapping[str, int] | None) -> Layout:
         """The layout of a session.
 
         Raises:
-            UsageError: EDG720 for a shared input that the model does not have.
+            UsageError: EDG720 for a shared input or an axis that the model does not have.
             UnsupportedError: EDG724 for an input or output without a batch dimension, or inputs of different batches.
         """
-        shared = dict(shared or {})
+        shared, axes = dict(shared or {}), dict(axes or {})
         names = [spec.name for spec in session.inputs]
         for name in shared:
             if name not in names:
                 raise UsageError("EDG720", f"the model has no input '{name}'", why=f"it has {', '.join(names)}")
         batched = tuple(spec for spec in session.inputs if spec.name not in shared)
+        for name in axes:
+            if name not in {spec.name for spec in (*batched, *session.outputs)}:
+                raise UsageError("EDG720", f"the model has no '{name}' to batch", why=f"axes names {', '.join(axes)}")
         for spec in (*batched, *session.outputs):
+            if spec.shape and not 0 <= axes.get(spec.name, 0) < len(spec.shape):
+                raise UsageError("EDG720", f"'{spec.name}' has no axis {axes[spec.name]}", why=f"it is {spec.shape}")
             if not spec.shape:
                 raise UnsupportedError(
                     "EDG724",
@@ -103,15 +109,17 @@ class Layout:
                 )
         if not batched:
             raise UnsupportedError("EDG724", "the model has no input that could be batched")
-        extents = {spec.shape[0] for spec in batched if isinstance(spec.shape[0], int)}
+        batches = {spec.name: spec.shape[axes.get(spec.name, 0)] for spec in batched}
+        extents = {extent for extent in batches.values() if isinstance(extent, int)}
         if len(extents) > 1:
             raise UnsupportedError(
                 "EDG724",
-                "the inputs of the model have different first extents",
-                why=", ".join(f"{spec.name}: {spec.shape[0]}" for spec in batched),
+                "the inputs of the model have different batches",
+                why=", ".join(f"{name}: {extent}" for name, extent in batches.items()),
+                help="say with `axes` where the batch is not the first dimension",
             )
         fixed = extents.pop() if extents else None
-        return cls(batched, tuple(spec.name for spec in session.outputs), fixed, shared)
+        return cls(batched, tuple(spec.name for spec in session.outputs), axes, fixed, shared)
 
     def check(self, sample: Sample | Array) -> tuple[tuple[Array, ...], Signature]:
         """The arrays of a sample in the order of the inputs, and their shapes.
@@ -133,7 +141,8 @@ class Layout:
         for spec, array in zip(self.inputs, arrays):
             if array.dtype != spec.dtype:
                 raise UsageError("EDG720", f"'{spec.name}' is {array.dtype}, the model takes {spec.dtype}")
-            extents = spec.shape[1:]
+            axis = self.axes.get(spec.name, 0)
+            extents = spec.shape[:axis] + spec.shape[axis + 1 :]
             if len(extents) != array.ndim or any(
                 isinstance(extent, int) and extent != found for extent, found in zip(extents, array.shape)
             ):
@@ -145,8 +154,3 @@ class Layout:
                     why="samples come one by one, without the batch dimension",
                 )
         return arrays, tuple(array.shape for array in arrays)
-
-
-def first_extent(array: Any) -> int | None:
-    """The batch of an output, None for a scalar."""
-    return int(array.shape[0]) if array.ndim else None

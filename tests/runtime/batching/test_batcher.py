@@ -559,3 +559,77 @@ def test_percentiles_need_enough_samples() -> None:
     assert many.latency.p99 is not None and many.latency.median <= many.latency.p90 <= many.latency.p99  # type: ignore[operator]
     document = many.to_json()
     assert document["completed"] == 1020 and all(isinstance(size, str) for size in document["sizes"])
+
+
+def test_a_batch_may_lie_along_another_axis() -> None:
+    class Recurrent:
+        """`y` = x + state summed; the state has its batch second, as in PyTorch's LSTMs."""
+
+        inputs = (TensorSpec("x", FLOAT, ("batch", 3)), TensorSpec("state", FLOAT, (2, "batch", 3)))
+        outputs = (TensorSpec("y", FLOAT, ("batch", 3)), TensorSpec("next", FLOAT, (2, "batch", 3)))
+
+        def run(self, feeds):  # type: ignore[no-untyped-def]
+            assert feeds["state"].flags.c_contiguous
+            assert feeds["state"].shape == (2, *feeds["x"].shape)
+            return {"y": feeds["x"] + feeds["state"].sum(axis=0), "next": feeds["state"] * 2}
+
+        def close(self) -> None: ...
+
+    axes = {"state": 1, "next": 1}
+    for pool in (None, HostPool()):
+        with DynamicBatcher(Recurrent(), max_batch=4, axes=axes, pool=pool) as batcher:
+            state = np.arange(6, dtype=np.float32).reshape(2, 3)
+            futures = [batcher.submit({"x": sample(n, 3), "state": state + n}) for n in range(9)]
+            for n, future in enumerate(futures):
+                found = future.result(LONG)
+                assert found["y"].tolist() == [n + 3 + 2 * n, n + 5 + 2 * n, n + 7 + 2 * n]
+                assert found["next"].tolist() == ((state + n) * 2).tolist()
+    for wrong in ({"state": 3, "next": 1}, {"sate": 1}):
+        with pytest.raises(UsageError):
+            DynamicBatcher(Recurrent(), max_batch=4, axes=wrong)
+
+
+def test_a_lone_caller_runs_its_sample_itself_and_gives_way_to_others() -> None:
+    threads: list[str] = []
+
+    class Noting(PlusOne):
+        def run(self, feeds):  # type: ignore[no-untyped-def]
+            threads.append(threading.current_thread().name)
+            return super().run(feeds)
+
+    session = Noting(bad=(7.0,))
+    with DynamicBatcher(session, max_batch=4) as batcher:
+        for value in range(5):
+            assert (batcher.run(sample(value))["y"] == value + 1).all()
+        assert threads == [threading.current_thread().name] * 5
+        with pytest.raises(RuntimeError, match="cannot run 7"):
+            batcher.run(sample(7))
+        session.gate = threading.Event()
+        lone = threading.Thread(target=batcher.run, args=(sample(1),))
+        session.entered.clear()
+        lone.start()
+        assert session.entered.wait(5)
+        futures = [batcher.submit(sample(value)) for value in range(3)]
+        assert not wait(futures, 0.05).done, "the session is used by one thread at a time"
+        session.gate.set()
+        assert not wait(futures, 5).not_done
+        lone.join()
+        assert session.most_at_once == 1
+        found = batcher.statistics()
+    assert found.completed == 9 and found.failed == 1 and found.submitted == 10
+
+
+def test_close_waits_for_a_caller_that_runs_its_sample_itself() -> None:
+    session = PlusOne(gate=threading.Event())
+    batcher = DynamicBatcher(session, max_batch=4)
+    results: list[float] = []
+    lone = threading.Thread(target=lambda: results.append(float(batcher.run(sample(1))["y"][0])))
+    lone.start()
+    assert session.entered.wait(5)
+    started = time.monotonic()
+    assert session.gate is not None
+    threading.Timer(0.1, session.gate.set).start()
+    assert batcher.close()
+    assert time.monotonic() - started >= 0.09
+    lone.join(5)
+    assert results == [2]
