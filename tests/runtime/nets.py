@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 def save_net(
     path: Path, batch: int | str | None = 1, size: int = 64, channels: int = 8, layers: int = 3, seed: int = 0
 ) -> Path:
-    """``layers`` 3x3 convolutions with ReLU on ``x`` [batch, channels, size, size]; ``y`` is the mean over the sizes."""
+    """``layers`` 3x3 convolutions with ReLU on ``x`` [batch, channels, size, size]; ``y`` their mean by channel."""
     generator = np.random.default_rng(seed)
     nodes, constants, value = [], [], "x"
     for layer in range(layers):
