@@ -527,6 +527,14 @@ _define(
     "message. Stop other work on the machine, fix the clock governor, or give more time with --budget, and repeat.",
 )
 
+_define(
+    "EDG703",
+    EXIT_UNSUPPORTED,
+    "batch is fixed in the artifact",
+    "The artifact was converted for another batch size, and its runtime cannot change it. Convert the model again with "
+    "--batch, or let `edgec tune`, which converts once per batch size, vary it.",
+)
+
 # EDG7xx: memory, batching and pipelines while models run
 _define(
     "EDG710",

@@ -23,6 +23,7 @@ from edgec.cli import options
     "and ethosu, ONNX for the other targets.",
 )
 @options.precision
+@options.mixed
 @options.images
 @click.option("--passes", metavar="PIPELINE", help="Run these passes instead of the target's own.")
 @click.option(
@@ -48,6 +49,8 @@ def command(
     calibration: str | None,
     method: str,
     io_dtype: str | None,
+    max_drop: float | None,
+    raise_to: str | None,
     cache: str | None,
     mean: tuple[float, ...],
     scale: tuple[float, ...],
@@ -100,6 +103,8 @@ def command(
             calibration=calibration,
             method=method,
             io_dtype=io_dtype,
+            max_drop=max_drop,
+            raise_to=raise_to,
             cache=cache,
             images=ImageOptions(mean, scale, resize, layout and layout.upper()),
             passes=passes,
@@ -123,10 +128,33 @@ def _show_result(result: Any) -> None:
 
     for note in result.notes:
         click.echo(f"note: {note}")
+    mixed = result.document.get("quantization", {}).get("mixed")
+    if mixed is not None:
+        _show_mixed(mixed)
     show_verification(result.document["verification"])
     operators = result.document["artifact"].get("operators", {})
     click.echo(f"artifact: {result.artifact} ({size(result.artifact.stat().st_size)}, {_count(operators)})")
     click.echo(f"manifest: {result.manifest}")
+
+
+def _show_mixed(mixed: dict[str, Any]) -> None:
+    """The trade-off: one line per artifact that was tried, the chosen one marked."""
+    from edgec.cli.tables import table
+
+    labelled = mixed["float_accuracy"] is not None
+    heading = ["", "raised", "loss", *(["accuracy"] if labelled else []), "rel L2", "int8 operations", "int8 weights"]
+    rows = []
+    for point in mixed["curve"]:
+        chosen = all(point[key] == mixed[key] for key in ("raised", "loss", "boundaries", "int8_operations"))
+        cells = [f"{point['raised']} of {mixed['nodes']}", _percent(point["loss"])]
+        cells += [_percent(point["accuracy"])] if labelled else []
+        cells += [_percent(point["relative_l2"]), _percent(point["int8_operations"]), _percent(point["int8_weights"])]
+        rows.append([">" if chosen else "", *cells, point["boundaries"], "" if point["accepted"] else "too much"])
+    click.echo(table(rows, [*heading, "boundaries", ""]))
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.2%}"
 
 
 def _show_plan(plan: dict[str, Any]) -> None:

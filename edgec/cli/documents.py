@@ -41,6 +41,7 @@ def convert_failure(error: EdgecError) -> dict[str, Any]:
             "manifest": None,
             "sidecars": [],
             "rejected": rejected,
+            "mixed": None,
             "verification": verification,
             "operators": None,
             "notes": [],

@@ -64,6 +64,7 @@ class ConversionResult:
             "rejected": None,
             "verification": self.document.get("verification"),
             "operators": self.document.get("artifact", {}).get("operators"),
+            "mixed": self.document.get("quantization", {}).get("mixed"),
             "notes": list(self.notes),
             "plan": self.plan,
             "error": None,
@@ -86,6 +87,8 @@ def convert(
     calibration: str | Path | Samples | None = None,
     method: str = METHOD,
     io_dtype: str | None = None,
+    max_drop: float | None = None,
+    raise_to: str | None = None,
     cache: str | Path | None = None,
     images: ImageOptions | None = None,
     passes: str | None = None,
@@ -111,15 +114,20 @@ def convert(
         ranges: input name to (low, high) of the random samples.
         io_layout: ``ONNX`` keeps the model's shapes, ``NHWC`` turns 4-D image inputs and outputs channels-last; by
             default what the target prefers.
-        precision: one that the target has: ``float32``, ``int8``, ``int16x8`` (int16 activations), ``float16`` or
-            ``dynamic-int8`` (weights only, float32 inputs and outputs); by default ``int8`` with calibration data, else
-            the target's first.
+        precision: one that the target has: ``float32``, ``int8``, ``int16x8`` (int16 activations), ``float16``,
+            ``dynamic-int8`` (weights only, float32 inputs and outputs) or ``mixed`` (int8, but for the nodes that lose
+            too much); by default ``int8`` with calibration data, else the target's first.
         calibration: typical inputs to quantize with (``.npz``, ``.npy``, a folder of them or of images, a callable
             that gives an iterable of samples, or ``random`` to try); they are verified with as well, unless ``data`` is
             given.
         images: how the images of a calibration folder become inputs.
         method: how ranges follow from the data: ``minmax``, ``percentile``, ``entropy`` or ``mse``.
-        io_dtype: ``int8`` (``int16`` of int16x8) makes inputs and outputs integers; by default what the target prefers.
+        io_dtype: ``int8`` (``int16`` of int16x8) makes inputs and outputs integers, ``float16`` of float16 makes them
+            that; by default what the target prefers.
+        max_drop: what ``mixed`` precision may lose, a share: of the top-1 accuracy where ``data`` has labels (0.01 by
+            default), else the relative L2 of the worst output (0.05 by default).
+        raise_to: what ``mixed`` precision raises nodes to, ``float32`` or ``float16``; by default what the target
+            prefers.
         cache: folder for calibration statistics; the user's cache folder by default.
         passes: a pipeline instead of the target's own.
         print_ir_after: passes after which the IR is printed on standard error.
@@ -140,10 +148,22 @@ def convert(
         raise UsageError("EDG001", f"unknown io_layout {io_layout!r}", why=f"known: {LAYOUTS}")
     chosen = registry.load(target)
     wanted = precision_options(
-        chosen, precision, calibration, method, io_dtype, cache, seed, ranges or {}, images, data
+        chosen,
+        precision,
+        calibration,
+        method,
+        io_dtype,
+        cache,
+        seed,
+        ranges or {},
+        images,
+        data,
+        max_drop,
+        raise_to,
+        isolate,
     )
     extra = _known_options(chosen, target_options or {})
-    options = TargetOptions(io_layout or chosen.io_layout, wanted.precision, extra)
+    options = TargetOptions(io_layout or chosen.io_layout, wanted.precision, extra, wanted.mixed.raise_to)
     if chosen.takes(path):
         from edgec.converter.direct import DirectSamples, convert_file
 

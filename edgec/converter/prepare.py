@@ -150,8 +150,13 @@ def prepare(
         prepared.precision = precision
         rules = target.quantization(precision.precision)
         if rules is not None:
+            select = None
+            if precision.precision == "mixed" and not structure_only:
+                from edgec.converter.calibration.mixed.choose import mixed_chooser
+
+                select = mixed_chooser(target, chosen, precision.data, precision.mixed, progress)
             prepared.quantized = quantize(
-                imported.model, rules, precision, structure_only=structure_only, progress=progress
+                imported.model, rules, precision, select=select, structure_only=structure_only, progress=progress
             )
             _look("quantize", prepared.model, look)
         elif precision.precision == "float16":

@@ -76,7 +76,7 @@ class Prober:
             try:
                 for feeds in self._samples:
                     expected = plain.run({spec.name: feeds[spec.name] for spec in plain.inputs})
-                    actual = _run(with_target, lowered, feeds)
+                    actual = run_lowered(with_target, lowered, feeds)
                     for watch, name in names.items():
                         found[watch].add(expected[name], actual[name])
             finally:
@@ -120,7 +120,7 @@ class Prober:
         return self._host.open(REFERENCE, path, {"optimise": False})
 
 
-def _run(session: Session, lowered: Lowered, feeds: Feeds) -> dict[str, Array]:
+def run_lowered(session: Session, lowered: Lowered, feeds: Feeds) -> dict[str, Array]:
     """Run an artifact with inputs and outputs as the model has them."""
     given = {}
     for spec in session.inputs:

@@ -8,11 +8,12 @@ from pathlib import Path
 from edgec.converter.calibration import cache as caches
 from edgec.converter.calibration.data import RANDOM, CalibrationData, Samples
 from edgec.converter.calibration.images import ImageOptions, image_files
+from edgec.converter.calibration.mixed.options import MixedOptions
 from edgec.converter.calibration.quantizing import PrecisionOptions
 from edgec.errors import UsageError
 from edgec.targets.base import Target
 
-_LIMITS = {"int8": "int8", "int16x8": "int8", "dynamic-int8": "int8", "float16": "float16"}
+_LIMITS = {"int8": "int8", "int16x8": "int8", "dynamic-int8": "int8", "mixed": "int8", "float16": "float16"}
 """By whose limits the artifacts of a precision are verified; those of others by what the model's own types imply."""
 
 ALIASES = {"fp16": "float16", "fp32": "float32"}
@@ -41,11 +42,15 @@ def precision_options(
     ranges: Mapping[str, tuple[float, float]],
     images: ImageOptions | None = None,
     data: str | Path | None = None,
+    max_drop: float | None = None,
+    raise_to: str | None = None,
+    isolate: bool = True,
 ) -> PrecisionOptions:
     """The options of :func:`edgec.converter.convert.convert` as one value, with the target's defaults.
 
     Args:
-        data: samples of the verification: the ranges of float16 follow from them where there is no calibration data.
+        data: samples of the verification: the ranges of float16 follow from them where there is no calibration data,
+            and the loss of mixed precision.
 
     Raises:
         UsageError: EDG001 for a precision, method or element type that the target does not have.
@@ -76,7 +81,13 @@ def precision_options(
         raise UsageError(
             "EDG001", "--mean, --scale, --resize and --layout are for a folder of images", where="--calibration"
         )
+    if chosen != "mixed" and (max_drop is not None or raise_to is not None):
+        raise UsageError("EDG001", "--max-drop and --raise-to are for --precision mixed", where=f"--precision {chosen}")
+    if max_drop is not None and not 0 <= max_drop < 1:
+        raise UsageError("EDG001", f"--max-drop {max_drop:g} is no share from 0 to 1", help="0.005, or 0.5%")
+    samples = None if data is None else Path(data)
+    mixed = MixedOptions(max_drop, raise_to or next(iter(target.raises), "float32"), samples, isolate)
     source = calibration if calibration is not None or not half else data or RANDOM
     found = None if source is None else CalibrationData(source, seed, dict(ranges), images or ImageOptions())
     folder = Path(cache) if cache is not None else caches.default_folder()
-    return PrecisionOptions(chosen, found, method, held, folder, assumed=calibration is None and half)
+    return PrecisionOptions(chosen, found, method, held, folder, calibration is None and half, mixed)

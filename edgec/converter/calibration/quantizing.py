@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from edgec.converter.calibration.data import CalibrationData
 from edgec.converter.calibration.interface import integer_interface
+from edgec.converter.calibration.mixed.options import MixedOptions
+from edgec.converter.calibration.statistics import Calibration
 from edgec.errors import EXIT_UNSUPPORTED, UnsupportedError, UsageError
 from edgec.ir.copy_model import copy_model
 from edgec.ir.graph import Model, Node
-from edgec.ir.passes.base import parse_pipeline
+from edgec.ir.passes.base import Pass, parse_pipeline
 from edgec.ir.passes.quantize import Quantize
 from edgec.ir.quantization import Affine, QuantizationRules, Range
 from edgec.ir.types import Array, DataType
@@ -35,6 +37,7 @@ class PrecisionOptions:
             activations.
         cache: folder that keeps statistics between runs; None for nowhere.
         assumed: whether ``data`` is what the verification uses, because nothing was given to calibrate with.
+        mixed: what a mixed artifact may lose.
     """
 
     precision: str = "float32"
@@ -43,6 +46,7 @@ class PrecisionOptions:
     io_dtype: str = "float32"
     cache: Path | None = None
     assumed: bool = False
+    mixed: MixedOptions = field(default_factory=MixedOptions)
 
 
 @dataclass
@@ -68,8 +72,9 @@ class Quantized:
     preparing: str = ""
 
 
-Select = Callable[[Quantized, Quantize], Quantize]
-"""Decides which more nodes stay in float: takes the float model and how it would be quantized, may add to the entry."""
+Select = Callable[[Quantized, Quantize], list[Pass]]
+"""Takes the float model and how it would be quantized, and returns the passes that do it: a Quantize that may keep more
+nodes in float, and what comes after it.  It may add to the notes and the entry."""
 
 
 def quantize(
@@ -131,7 +136,7 @@ def _calibrated(
     for item in parse_pipeline(PREPARING):
         if item.apply(model):
             made.passes.append(item.name)
-    names, taken = Quantize(rules=rules).observed(model.graph)
+    names, _ = Quantize(rules=rules).observed(model.graph)
     if not names:
         raise UnsupportedError(
             "EDG034",
@@ -140,19 +145,19 @@ def _calibrated(
             help="--precision float32",
             exit=EXIT_UNSUPPORTED,
         )
-    ranges, means = _ranges(made, names, options, structure_only, progress, rules.activation is not DataType.INT16)
-    for name, other in taken.items():
-        ranges[name] = ranges[other]
-    keep = _honest(made, ranges) if options.data is not None else frozenset[str]()
-    integer_io = options.io_dtype != "float32"
-    chosen = Quantize(rules=rules, ranges=ranges, keep=keep, means=means, integer_io=integer_io)
-    if select is not None:
-        chosen = select(made, chosen)
-    float_nodes = _left_out(model, chosen.chosen(model.graph))
-    progress("pass quantize")
-    if chosen.apply(model):
-        made.passes.append(chosen.name)
-    made.entry["float_nodes"] = float_nodes
+    found = _statistics(made, names, options, structure_only, progress)
+    chosen = _planned(model, rules, options, found)
+    if found is not None and options.data is not None:
+        chosen = replace(chosen, keep=_honest(made, chosen.ranges))
+        if rules.activation is not DataType.INT16:
+            chosen = _refined(made, chosen, options, options.data, found, progress)
+            model = made.model
+    passes: list[Pass] = [chosen] if select is None else select(made, chosen)
+    made.entry["float_nodes"] = _left_out(model, {node for item in passes for node in _integers(item, model)})
+    for item in passes:
+        progress(f"pass {item.name}")
+        if item.apply(model):
+            made.passes.append(item.name)
 
 
 def _why_nothing(model: Model) -> str:
@@ -162,19 +167,18 @@ def _why_nothing(model: Model) -> str:
     )
 
 
-def _ranges(
+def _statistics(
     made: Quantized,
     names: list[str],
     options: PrecisionOptions,
     structure_only: bool,
     progress: Callable[[str], object],
-    eight_bits: bool,
-) -> tuple[dict[str, Range], dict[str, Array]]:
-    """The ranges of the values, and the means of their channels."""
+) -> Calibration | None:
+    """What the values take on the data; None where there is none and made-up ranges do."""
     if options.data is None:
         if structure_only:
             made.notes.append("no calibration data: asked with made-up ranges, so nothing is said of the error")
-            return {name: Range(-1.0, 1.0) for name in names}, {}
+            return None
         raise UsageError(
             "EDG030",
             f"--precision {options.precision} needs calibration data",
@@ -183,23 +187,60 @@ def _ranges(
             "--calibration random only to try",
         )
     from edgec.converter.calibration.collect import calibrate
-    from edgec.converter.calibration.observers import METHODS
-    from edgec.converter.calibration.saturation import distinguished, limited
 
     found = calibrate(made.model, names, options.data, progress=progress, cache_folder=options.cache)
     made.notes.extend(found.notes)
     made.entry.update(method=options.method, samples=found.samples, calibration=found.origin)
-    observer = METHODS[options.method]
     inputs = [value.name for value in made.model.graph.inputs]
     made.entry["input_ranges"] = {
         name: [found.values[name].low, found.values[name].high] for name in inputs if name in found.values
     }
-    means = {name: mean for name, item in found.values.items() if (mean := item.means) is not None}
-    seen = {name: item for name, item in found.values.items() if item.low <= item.high}
-    for value, bounds in distinguished(made.model.graph, eight_bits=eight_bits).items():
-        if value.name in seen:
-            seen[value.name] = limited(seen[value.name], bounds)
-    return {name: observer(item) for name, item in seen.items()}, means
+    return found
+
+
+def _planned(model: Model, rules: QuantizationRules, options: PrecisionOptions, found: Calibration | None) -> Quantize:
+    """How to quantize a model with these statistics: the ranges of the values, and the means of their channels."""
+    names, taken = Quantize(rules=rules).observed(model.graph)
+    ranges: dict[str, Range] = {name: Range(-1.0, 1.0) for name in names}
+    means: dict[str, Array] = {}
+    if found is not None:
+        from edgec.converter.calibration.observers import METHODS
+        from edgec.converter.calibration.saturation import distinguished, limited
+
+        means = {name: mean for name, item in found.values.items() if (mean := item.means) is not None}
+        seen = {name: item for name, item in found.values.items() if item.low <= item.high}
+        for value, bounds in distinguished(model.graph, eight_bits=rules.activation is not DataType.INT16).items():
+            if value.name in seen:
+                seen[value.name] = limited(seen[value.name], bounds)
+        ranges = {name: METHODS[options.method](item) for name, item in seen.items()}
+    ranges.update({name: ranges[other] for name, other in taken.items()})
+    return Quantize(rules=rules, ranges=ranges, means=means, integer_io=options.io_dtype != "float32")
+
+
+def _refined(
+    made: Quantized,
+    chosen: Quantize,
+    options: PrecisionOptions,
+    data: CalibrationData,
+    found: Calibration,
+    progress: Callable[[str], object],
+) -> Quantize:
+    """Equalise channels and correct biases where that measurably helps; said in the notes and the entry."""
+    from edgec.converter.calibration.collect import calibrate
+    from edgec.converter.calibration.refining import EQUALISATION, refine
+
+    def observe(model: Model) -> Quantize:
+        names, _ = Quantize(rules=chosen.rules).observed(model.graph)
+        again = calibrate(model, names, data, progress=progress, cache_folder=options.cache)
+        return replace(_planned(model, chosen.rules, options, again), keep=chosen.keep)
+
+    refined = refine(made.model, chosen, found, data, observe, progress)
+    made.model = refined.model
+    made.notes.append(refined.note)
+    made.entry["refinement"] = refined.to_json()
+    if EQUALISATION in refined.used:
+        made.passes.append("equalise")
+    return refined.quantize
 
 
 def _honest(made: Quantized, ranges: Mapping[str, Range]) -> frozenset[str]:
@@ -216,9 +257,13 @@ def _honest(made: Quantized, ranges: Mapping[str, Range]) -> frozenset[str]:
     return tail.nodes
 
 
-def _left_out(model: Model, chosen: list[Node]) -> list[str]:
+def _integers(item: Pass, model: Model) -> list[Node]:
+    """The nodes that a pass will turn into integers."""
+    return item.chosen(model.graph) if isinstance(item, Quantize) else []
+
+
+def _left_out(model: Model, kept: Collection[Node]) -> list[str]:
     """Source names of float operators that are not quantized."""
-    kept = set(chosen)
     names: dict[str, None] = {}
     for node in model.graph.nodes:
         if node not in kept and any(value.dtype.is_float for value in node.outputs):

@@ -3,6 +3,8 @@
 ``.npz``: one array per input, under the input's name (or a single array for a model with one input).  ``.npy``: the
 array of the only input.  A folder: its files in the order of their names, each one as above.  Every array may have one
 leading dimension of samples in addition to the input's own; it is iterated over.  Pickled arrays are never loaded.
+
+An ``.npz`` may hold labels too: an array of integers called ``labels``, ``label`` or ``y`` that is no input.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from edgec.ir.types import Array, Shape
 from edgec.runtime.session import TensorSpec
 
 Feeds = dict[str, Array]
+LABELS = ("labels", "label", "y")
+"""Names of an array of true classes."""
 
 
 def load_samples(path: str | Path, inputs: Sequence[TensorSpec]) -> Iterator[Feeds]:
@@ -38,7 +42,31 @@ def load_samples(path: str | Path, inputs: Sequence[TensorSpec]) -> Iterator[Fee
         yield from _split(file, _read(file, inputs), inputs)
 
 
-def _read(file: Path, inputs: Sequence[TensorSpec]) -> Feeds:
+def load_labels(path: str | Path, inputs: Sequence[TensorSpec]) -> Array | None:
+    """The true classes in a file or folder of samples, int64 [labels]; None where no file has any.
+
+    Raises:
+        UsageError: EDG006 for a file that cannot be read; EDG037 where only some files of a folder have labels.
+    """
+    root = Path(path)
+    files = sorted(item for item in root.iterdir() if item.suffix in (".npz", ".npy")) if root.is_dir() else [root]
+    found = [_labels_of(_load(file), inputs) for file in files]
+    labels = [item.astype(np.int64).reshape(-1) for item in found if item is not None]
+    if labels and len(labels) < len(found):
+        missing = files[next(position for position, item in enumerate(found) if item is None)]
+        raise UsageError("EDG037", "not every file of the data has labels", where=f"file '{missing.name}' has none")
+    return np.concatenate(labels) if labels else None
+
+
+def _labels_of(arrays: Feeds, inputs: Sequence[TensorSpec]) -> Array | None:
+    names = {spec.name for spec in inputs}
+    for name in LABELS:
+        if name in arrays and name not in names and arrays[name].dtype.kind in "iu" and len(arrays) > 1:
+            return arrays[name]
+    return None
+
+
+def _load(file: Path) -> Feeds:
     try:
         loaded = np.load(file, allow_pickle=False, mmap_mode="r" if file.suffix == ".npy" else None)
         if isinstance(loaded, np.ndarray):
@@ -57,6 +85,14 @@ def _read(file: Path, inputs: Sequence[TensorSpec]) -> Feeds:
         ) from error
     if not arrays:
         raise UsageError("EDG005", f"'{file.name}' holds no arrays")
+    return arrays
+
+
+def _read(file: Path, inputs: Sequence[TensorSpec]) -> Feeds:
+    arrays = _load(file)
+    labels = _labels_of(arrays, inputs)
+    if labels is not None:
+        arrays = {name: array for name, array in arrays.items() if array is not labels}
     names = [spec.name for spec in inputs]
     if len(arrays) == 1 and len(names) == 1 and names[0] not in arrays:
         (array,) = arrays.values()

@@ -16,6 +16,9 @@ from edgec.ir.types import Array, DataType
 WEIGHTED = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
 """Operators with weights as their second operand, and the axis of result channels (Gemm: 0 when transB)."""
 
+BIAS_LIMIT = 2**30
+"""Biases are kept below this, so that the sums of products that are added to them fit into 32 bits."""
+
 DATA: dict[str, tuple[int, ...]] = {
     **dict.fromkeys("Add Sub Mul Div Max Min MatMul PRelu".split(), (0, 1)),
 }
@@ -274,14 +277,10 @@ class _Work:
 
     def _constants(self, node: Node) -> None:
         """Constant data operands become integers of their own scale."""
-        for position in DATA.get(node.op, ()) if node.op != "Concat" else range(len(node.inputs)):
-            value = node.input(position)
-            if value is None or value.const is None or value.dtype is not DataType.FLOAT:
-                continue
-            array = value.const.numpy()
-            scale, zero = affine(
-                Range(float(array.min()), float(array.max())), self.rules.activation, self.rules.symmetric
-            )
+        for position in constant_operands(node):
+            value = node.operand(position)
+            array = value.numpy()
+            scale, zero = constant_parameters(array, self.rules)
             least, most = self.rules.limits
             whole = np.clip(np.round(array / np.float32(scale)) + zero, least, most).astype(self.rules.activation.numpy)
             constant = self.graph.constant(whole, f"{value.name}_quantized")
@@ -306,6 +305,23 @@ class _Work:
         return real
 
 
+def constant_operands(node: Node) -> list[int]:
+    """Positions of the constant float operands that are data, not weights."""
+    positions = DATA.get(node.op, ()) if node.op != "Concat" else range(len(node.inputs))
+    if node.op in WEIGHTED and node.operand(1).const is not None:
+        return []
+    return [
+        position
+        for position in positions
+        if (value := node.input(position)) is not None and value.const is not None and value.dtype is DataType.FLOAT
+    ]
+
+
+def constant_parameters(array: Array, rules: QuantizationRules) -> tuple[float, int]:
+    """Scale and zero point of a constant data operand."""
+    return affine(Range(float(array.min()), float(array.max())), rules.activation, rules.symmetric)
+
+
 def weight_axis(node: Node) -> int:
     """The axis of constant weights (the second operand) that result channels lie along."""
     axis = 0 if node.op == "Gemm" and node.attr_int("transB", 0) else WEIGHTED[node.op]
@@ -328,6 +344,16 @@ def weight_error(array: Array, axis: int, steps: Array) -> Array:
     spread = steps.reshape(shape)
     error: Array = array - np.clip(np.round(array / spread), -127, 127) * spread
     return error
+
+
+def _least_steps(bias: Tensor, scale: float, steps: Array) -> Array:
+    """The smallest scales of weights at which a bias, counted in ``scale`` times these, leaves room in 32 bits.
+
+    Weights that are rounded to nothing by them are nothing beside the bias.  Without, sums would overflow.
+    """
+    least = np.abs(bias.numpy().astype(np.float64)).reshape(-1) / (scale * BIAS_LIMIT)
+    wanted: Array = (least if steps.ndim and least.size == steps.size else least.max(initial=0)).astype(np.float32)
+    return np.broadcast_to(wanted, steps.shape)
 
 
 def mean_shift(node: Node, weights: Array, steps: Array, axis: int, mean: Array) -> Array | None:

@@ -19,12 +19,12 @@ NO_INT16 = frozenset("HardSwish Elu Gelu LogSoftmax PRelu Sqrt ReduceSum MatMul 
 def rules(precision: str) -> QuantizationRules | None:
     """The rules of a precision; None for those that are no matter of QDQ.
 
-    int8: asymmetric activations; int16x8: symmetric int16 activations.  Weights are int8 and symmetric in both, with
-    one scale per result channel.
+    int8 and mixed: asymmetric activations; int16x8: symmetric int16 activations.  Weights are int8 and symmetric in
+    all, with one scale per result channel.
     """
-    if precision not in ("int8", "int16x8"):
+    if precision not in ("int8", "int16x8", "mixed"):
         return None
-    narrow = precision == "int8"
+    narrow = precision != "int16x8"
     return QuantizationRules(
         DataType.INT8 if narrow else DataType.INT16,
         symmetric=not narrow,

@@ -21,7 +21,8 @@ class TFLite(Target):
     title = "LiteRT (TensorFlow Lite)"
     suffix = ".tflite"
     static_shapes = True
-    precisions = ("float32", "int8", "int16x8", "float16", "dynamic-int8")
+    precisions = ("float32", "int8", "int16x8", "float16", "dynamic-int8", "mixed")
+    raises = ("float32", "float16")
 
     def quantization(self, precision: str) -> QuantizationRules | None:
         """LiteRT's rules, see :mod:`edgec.targets.tflite.quantization`."""
@@ -52,6 +53,7 @@ class TFLite(Target):
         Raises:
             UnsupportedError: the first of :meth:`refusals`.
         """
+        from edgec.targets.tflite.integer.lowering import NO_FORM
         from edgec.targets.tflite.lowering import Lowerer
         from edgec.targets.tflite.peephole import tidy
         from edgec.targets.tflite.weights import store_float16, store_int8
@@ -69,7 +71,9 @@ class TFLite(Target):
             )
         tidy(program)
         notes = list(lowerer.notes)
-        if options.precision == "float16":
+        if options.precision == "mixed":  # floats between integers are what was chosen, and listed as such
+            notes = [note for note in notes if not note.endswith(NO_FORM)]
+        if options.precision == "float16" or (options.precision == "mixed" and options.raise_to == "float16"):
             notes += store_float16(program)
         elif options.precision == "dynamic-int8":
             notes += store_int8(program)

@@ -7,22 +7,24 @@ QUANTIZE; that is noted, never silent.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from edgec.ir.graph import Graph, Node, Value
-from edgec.ir.passes.wrap_moves import POSITIONS
+from edgec.ir.passes.wrap_moves import MOVES, POSITIONS
 from edgec.ir.types import Array, DataType
 from edgec.targets.tflite.builder import hold
 from edgec.targets.tflite.integer.operators import INTEGER, KERNELS, form_of, product
-from edgec.targets.tflite.integer.storage import FREE, SAME, Form, Quantization, Storage
+from edgec.targets.tflite.integer.storage import FREE, SAME, Form, Quantization, Storage, moved
 from edgec.targets.tflite.layout import Choice, LayoutRule, Permutation, identity
 from edgec.targets.tflite.layout.permutation import stored
 from edgec.targets.tflite.program import Op, T
 
 if TYPE_CHECKING:
     from edgec.targets.tflite.lowering import Entry, Lowerer
+
+NO_FORM: Final = "it has no integer form with these operands"
 
 
 class Integers:
@@ -110,7 +112,9 @@ class Integers:
         if form is not None:
             return self._attempt(node, choice, entry, form)
         if node.op not in ("QuantizeLinear", "DequantizeLinear") and any(v in self.storage.held for v in node.outputs):
-            self._say(node, "it has no integer form with these operands")
+            if node.op in MOVES and not any(value in self.storage.held for value in moved(node)):
+                return None  # floats are moved before they are quantized
+            self._say(node, NO_FORM)
         return None
 
     def _is_bytes(self, value: Value) -> bool:
