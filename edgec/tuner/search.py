@@ -17,7 +17,7 @@ from edgec.tuner.measurements import Measurements, Race, Standing
 from edgec.tuner.proposing import excluder, left, trial_seed
 from edgec.tuner.samplers import SURROGATE, make_sampler
 from edgec.tuner.space import Space, key_of
-from edgec.tuner.storage import Mirror, ask, directions, frozen
+from edgec.tuner.storage import Mirror, ask, directions, frozen, quietly
 from edgec.tuner.trials import KILLED, LOST, State, Trial, TrialFailed, thinned
 
 MEMORY_KIND: Final = "memory"
@@ -67,7 +67,8 @@ class Search:
         self._sampler = sampler
         self._seed = seed
         self._watch = watch
-        self._study = optuna.create_study(directions=directions(goals), sampler=None)
+        with quietly():
+            self._study = optuna.create_study(directions=directions(goals))
         self._told = 0
         if mirror is not None:
             mirror.catch_up(self.trials)

@@ -16,7 +16,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from edgec.errors import EdgecError, UsageError
+from edgec.errors import UsageError
 from edgec.tuner.goals import OBJECTIVES, Goals
 from edgec.tuner.journal import FULL, writing_failed
 from edgec.tuner.samplers import distributions
@@ -82,7 +82,7 @@ class Mirror:
         self._folder = folder
         self.url = url or f"{SQLITE}{(folder / DATABASE).absolute()}"
         self.name = name
-        with self._failures("opened"):
+        with self._failures("opened"), quietly():
             storage = optuna.storages.RDBStorage(self.url)
             if self._own:
                 _relax(storage)
@@ -169,9 +169,12 @@ def ask(study: optuna.Study, space: Space, accepted: Callable[[Any], bool], atte
     return None
 
 
-def quiet() -> None:
-    """Keep Optuna from logging every trial."""
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Keep Optuna from logging what is made."""
+    before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
-__all__ = ["DATABASE", "EdgecError", "Mirror", "ask", "directions", "frozen", "quiet"]
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)

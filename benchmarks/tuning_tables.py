@@ -1,0 +1,184 @@
+"""Record what every configuration of a real search space takes on this machine, for benchmarks/tuning_search.py.
+
+    python benchmarks/tuning_tables.py FOLDER            # FOLDER holds the models: see MODELS
+
+One table per model and target: every configuration that the target's own knobs span (those that cannot work left out)
+is opened and timed ``--repeats`` times, in a new random order each time, in worker processes.  The repeats go on where
+a table has been begun, so the recording can be interrupted.  A configuration that cannot be converted, does not load
+or crashes is recorded with its reason.
+
+The tables are written to benchmarks/results/tuning-tables/MODEL-TARGET.json: milliseconds per run, one list per
+configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure.machine import describe as machine
+from edgec.converter.convert import convert
+from edgec.errors import EdgecError
+from edgec.runtime.isolation import Worker
+from edgec.runtime.measurement.subject import Subject, WarmUp
+from edgec.targets import registry
+from edgec.targets.knobs import Circumstances, Configuration, Setting
+from edgec.tuner.space import Space, key_of, make_space
+
+RESULTS = Path(__file__).parent / "results" / "tuning-tables"
+MODELS: dict[str, tuple[str, tuple[int, ...], tuple[int, ...]]] = {
+    "mnist-conv": ("Input3", (1, 28, 28), (1,)),
+    "squeezenet": ("data_0", (3, 224, 224), (1, 2, 4)),
+    "ppocr-cls": ("x", (3, 48, 192), (1, 2, 4, 8)),
+}
+"""Model to its input, the shape of one sample and the batches of its table."""
+PRECISIONS = {
+    "onnxruntime": ("float32", "float16", "int8"),
+    "tflite": ("float32", "float16", "dynamic-int8", "int8", "int16x8"),
+}
+SLICE_S = 0.05
+OPENING = ("EDG302", "EDG303", "EDG040")
+"""Errors that are a session's and not the conversion's."""
+USES = 40
+"""Sessions that one worker process opens, one after the other."""
+
+
+def space_of(model: str, target: str) -> Space:
+    """The target's own knobs for the model, on two processors."""
+    precisions = PRECISIONS[target]
+    knobs = registry.load(target).knobs(Circumstances(2, 1, "float32", precisions))
+    return make_space(knobs, {"batch": MODELS[model][2]}, {})
+
+
+def converted(models: Path, cache: Path, model: str, target: str, configuration: Configuration) -> Path:
+    """The artifact for the conversion's part of a configuration, made once."""
+    batch, precision = configuration["batch"], str(configuration["precision"])
+    folder = cache / f"{model}-{target}-{batch}-{precision}"
+    suffix = registry.load(target).suffix
+    if not (folder / "manifest.json").exists():
+        name, shape, _ = MODELS[model]
+        convert(
+            models / f"{model}.onnx",
+            target=target,
+            output=folder,
+            input_shapes={name: (int(batch or 1), *shape)},
+            precision=precision,
+            calibration="random" if precision in ("int8", "int16x8") else None,
+        )
+    return folder / f"model{suffix}"
+
+
+class Timer:
+    """Times configurations in a worker process that is replaced now and then, and whenever it has failed."""
+
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
+        self._used = 0
+
+    def milliseconds(self, artifact: Path, target: str, session: Mapping[str, Setting], feeds: dict[str, Any]) -> float:
+        """Of one run: the median of some fifty milliseconds of runs after a short warm-up."""
+        if self._worker is None or self._used >= USES:
+            self.renew()
+        assert self._worker is not None
+        self._used += 1
+        spec = registry.load(target).session(artifact)
+        opened = self._worker.open(spec.factory, artifact, {**spec.options, **session})
+        subject = Subject(opened, [feeds], WarmUp(3, 0.03, 0.15))
+        count = max(3, min(200, round(SLICE_S / max(subject.latency_s, 1e-9))))
+        median = float(np.median(subject.time(count))) * 1e3
+        subject.close()
+        return median
+
+    def renew(self) -> None:
+        """End the worker, and start another."""
+        if self._worker is not None:
+            self._worker.close()
+        self._worker, self._used = Worker(), 0
+
+
+def record(models: Path, cache: Path, model: str, target: str, repeats: int) -> None:
+    """Bring one table to so many repeats."""
+    path = RESULTS / f"{model}-{target}.json"
+    space = space_of(model, target)
+    points = space.points
+    assert points is not None
+    table: dict[str, Any] = {"model": model, "target": target, "machine": machine(), "knobs": space.describe()}
+    table.update(objective="throughput" if len(MODELS[model][2]) > 1 else "latency", rows={})
+    if path.exists():
+        table = json.loads(path.read_text(encoding="utf-8"))
+    rows: dict[str, Any] = table["rows"]
+    refused: dict[str, str] = {}
+    for point in points:
+        rows.setdefault(key_of(point), {"configuration": point, "ms": [], "failed": None})
+    name, shape, _ = MODELS[model]
+    timer = Timer()
+    rng = np.random.default_rng(0)
+    while (done := min(len(row["ms"]) for row in rows.values() if row["failed"] is None)) < repeats:
+        began = time.monotonic()
+        for position in rng.permutation(len(points)):
+            point = points[position]
+            row = rows[key_of(point)]
+            if row["failed"] is not None or len(row["ms"]) > done:
+                continue
+            batch = int(point["batch"] or 1)
+            sample = np.random.default_rng(1).random((batch, *shape), np.float32)
+            conversion = key_of(space.conversion(point))
+            if conversion in refused:
+                row["failed"] = refused[conversion]
+                continue
+            try:
+                artifact = converted(models, cache, model, target, point)
+                if str(point["precision"]) in ("int8", "int16x8"):
+                    sample = fitting(artifact, target, sample)
+                found = timer.milliseconds(artifact, target, space.session(point), {name: sample})
+                row["ms"].append(float(f"{found:.4g}"))
+            except EdgecError as error:
+                row["failed"] = f"{error.code}: {error.message}"
+                print(f"{point}: {row['failed']}", file=sys.stderr)
+                if error.code not in OPENING:
+                    refused[conversion] = row["failed"]
+                timer.renew()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".part")
+        temporary.write_text(compact(table), encoding="utf-8")
+        os.replace(temporary, path)
+        print(f"{model} {target}: {len(points)} configurations, repeat {done + 1}, {time.monotonic() - began:.0f} s")
+
+
+def fitting(artifact: Path, target: str, sample: Any) -> Any:
+    """The sample in the element type of the artifact's input."""
+    dtype = registry.load(target).inspect(artifact)["inputs"][0]["dtype"]
+    return sample if dtype == "float32" else (sample * 100).astype(dtype)
+
+
+def compact(table: Mapping[str, Any]) -> str:
+    """One line per row."""
+    head = {key: value for key, value in table.items() if key != "rows"}
+    lines = [f"  {json.dumps(key)}: {json.dumps(row)}" for key, row in table["rows"].items()]
+    return json.dumps(head, indent=1)[:-2] + ',\n "rows": {\n' + ",\n".join(lines) + "\n }\n}\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", type=Path, help="folder with mnist-conv.onnx, squeezenet.onnx and ppocr-cls.onnx")
+    parser.add_argument("--cache", type=Path, default=Path("tuning-conversions"), help="folder for the conversions")
+    parser.add_argument("--repeats", type=int, default=6)
+    parser.add_argument("--only", help="MODEL-TARGET")
+    options = parser.parse_args()
+    for repeat in range(1, options.repeats + 1):
+        for model in MODELS:
+            for target in PRECISIONS:
+                if options.only in (None, f"{model}-{target}"):
+                    record(options.models, options.cache, model, target, repeat)
+
+
+if __name__ == "__main__":
+    main()
