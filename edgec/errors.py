@@ -646,6 +646,27 @@ _define(
     "Everything is compared with the default configuration, and it crashed, hung, or ran out of memory.",
 )
 
+_define(
+    "EDG730",
+    EXIT_FAILED,
+    "stage of a pipeline failed",
+    "A stage raised an error for an item. The message names the stage and the error, which is the cause of this one in "
+    "Python. Other items are not concerned unless the pipeline was made with on_error=\"stop\".",
+)
+_define(
+    "EDG731",
+    EXIT_FAILED,
+    "pipeline stopped",
+    "The pipeline was made to stop at the first failure, and an item before this one failed; the message says how.",
+)
+_define(
+    "EDG733",
+    EXIT_USAGE,
+    "pipeline misconfigured",
+    "A pipeline needs at least one stage, names that differ, counts of at least 1, and devices that its stages name. "
+    "The message says what is wrong.",
+)
+
 # EDG9xx: internal
 _define(
     "EDG900",

@@ -160,12 +160,7 @@ def load(
         EdgecError: EDG521 for a target whose device is not on this machine; EDG520, EDG522 and EDG523 for delegates,
             accelerators and execution providers.
     """
-    root = Path(folder)
-    manifest = read_manifest(root)
-    artifact = root / Path(manifest["artifact"]["path"]).name
-    for entry in (manifest["artifact"], *manifest["sidecars"]):
-        _check_file(root, entry)
-    spec = registry.load(manifest["target"]).session(artifact)
+    manifest, artifact, spec = locate(folder)
     given = {**spec.options, **options}
     if isolated:
         try:
@@ -181,6 +176,21 @@ def load(
     else:
         session = _open(spec, artifact, given, manifest["target"])
     return LoadedArtifact(artifact, manifest, session)
+
+
+def locate(folder: str | Path) -> tuple[dict[str, Any], Path, SessionSpec]:
+    """The manifest, the artifact's file and how it is opened, after checking that the files are those of the manifest.
+
+    Raises:
+        VerificationError: EDG306 where the manifest, the artifact or a file beside it is missing or has changed.
+        EdgecError: EDG521 for a target whose device is not on this machine.
+    """
+    root = Path(folder)
+    manifest = read_manifest(root)
+    artifact = root / Path(manifest["artifact"]["path"]).name
+    for entry in (manifest["artifact"], *manifest["sidecars"]):
+        _check_file(root, entry)
+    return manifest, artifact, registry.load(manifest["target"]).session(artifact)
 
 
 def read_manifest(root: Path) -> dict[str, Any]:

@@ -37,6 +37,8 @@ class LatencyRules:
         unstable_above: a half-width at the end beyond which the result is `unstable`.
         drift_above: how far the medians of the thirds may lie apart, as a part of the smallest.
         variation_above: how large the coefficient of variation of the slots' medians may be.
+        spread_above: how far the median may lie above the lower quartile, as a part: more says that other work, and not
+            the session, decided about half of the runs.
         percentiles: go on until p90 can be said, if the budget allows it.
         confidence, resamples, seed: of the bootstrap.
     """
@@ -49,6 +51,7 @@ class LatencyRules:
     unstable_above: float = 0.05
     drift_above: float = 0.15
     variation_above: float = 0.5
+    spread_above: float = 0.2
     percentiles: bool = False
     confidence: float = 0.95
     resamples: int = 500
@@ -159,6 +162,9 @@ def _judge(
         found.append(f"half of the median's interval is {median.half_width:.1%}")
     if variation > rules.variation_above:
         found.append(f"the coefficient of variation is {variation:.0%}")
+    spread = float(np.median(runs) / np.quantile(runs, 0.25)) - 1
+    if spread > rules.spread_above:
+        found.append(f"half of the runs took at least {spread:.0%} longer than the fastest quarter")
     if len(medians) >= 9:
         thirds = [float(np.median(part)) for part in np.array_split(medians, 3)]
         drift = max(thirds) / min(thirds) - 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
+
+import numpy as np
 
 from edgec.ir.types import Array
 from edgec.runtime.isolation import DEFAULT_TIMEOUT_S, IsolatedSession, open_isolated
@@ -85,6 +87,7 @@ class Subject:
         inputs, outputs: of the session.
         load_s: seconds that loading took, imports not counted.
         process: the worker's process number.
+        samples_per_run: the leading extent that all arrays of a run have in common, else 1.
         runs: how many timed runs there were; `cpu_s` the processor seconds that all threads spent in them, `preempted`
             how often the worker was put off its processor meanwhile.
     """
@@ -97,6 +100,8 @@ class Subject:
         self.outputs: tuple[TensorSpec, ...] = session.outputs
         self.load_s = float(session.opening["load_s"])
         self.runs, self.cpu_s, self.wall_s, self.preempted = 0, 0.0, 0.0, 0
+        leading = {np.shape(array)[0] if np.ndim(array) else 0 for array in (samples[0] if samples else {}).values()}
+        self.samples_per_run = max(leading.pop(), 1) if len(leading) == 1 else 1
         session.measure("feed", join(samples))
 
     def warm_up(self) -> Warmth:
@@ -163,7 +168,7 @@ def open_subject(
     factory: str,
     path: str | Path,
     options: Mapping[str, Any] | None,
-    feeds: Feeds | Sequence[Feeds],
+    feeds: Feeds | Sequence[Feeds] | Callable[[tuple[TensorSpec, ...]], Sequence[Feeds]],
     *,
     memory_limit: int | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
@@ -173,7 +178,7 @@ def open_subject(
 
     Args:
         factory, path, options: ``"module:function"``, called as ``function(path, **options)`` in the worker.
-        feeds: one sample, or several that take turns.
+        feeds: one sample, or several that take turns, or what makes them of the session's inputs.
         memory_limit: bytes of address space for the worker, None for no limit.
         timeout_s: longest time for any one request, seconds.
 
@@ -182,7 +187,8 @@ def open_subject(
     """
     session = open_isolated(factory, path, options, timeout_s=timeout_s, memory_limit=memory_limit)
     try:
-        samples: list[Feeds] = [feeds] if isinstance(feeds, Mapping) else list(feeds)
+        made = feeds(session.inputs) if callable(feeds) else feeds
+        samples: list[Feeds] = [made] if isinstance(made, Mapping) else list(made)
         return Subject(session, samples, warm_up)
     except BaseException:
         session.close()
