@@ -106,3 +106,15 @@ def test_int16_activations_are_symmetric_and_close(seed: int) -> None:
     feeds = random_feeds(model, seed)
     (expected,), (found,) = run(model_of(body), feeds), run(model, feeds)
     np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_biases_beside_weights_that_are_nearly_zero_leave_room_for_sums() -> None:
+    body = """g (float[1,1,4,4] x) => (float[1,2,4,4] y)
+      <float[2,1,1,1] w = {1e-9, 0.5}, float[2] b = {-0.3, 0.2}> { y = Conv (x, w, b) }"""
+    model = quantized(body, {"x": Range(-1, 1), "y": Range(-1, 1)})
+    (conv,) = [node for node in model.graph.nodes if node.op == "Conv"]
+    bias = conv.operand(2).producer
+    assert bias is not None
+    whole, scale = bias.operand(0).numpy().astype(np.int64), bias.operand(1).numpy()
+    assert np.abs(whole).max() <= 2**30
+    np.testing.assert_allclose(whole * scale, [-0.3, 0.2], rtol=1e-3)

@@ -243,8 +243,10 @@ class _Work:
         axis = weight_axis(node)
         array = held.numpy()
         steps = weight_steps(array, axis, node.op in self.rules.per_channel)
-        node.set_input(1, self._held(node, value, held, steps, axis))
         bias, operand = node.input(2), node.operand(0)
+        if bias is not None and bias.const is not None and operand in scales and node.op != "MatMul":
+            steps = np.maximum(steps, _least_steps(bias.const, scales[operand], steps))
+        node.set_input(1, self._held(node, value, held, steps, axis))
         if bias is not None and bias.const is not None and operand in scales and node.op != "MatMul":
             products = (steps.astype(np.float64) * scales[operand]).astype(np.float32)
             mean = self.means.get(self.originals[operand])
