@@ -10,6 +10,7 @@ The public API is loaded on first use, so that ``import edgec`` costs nothing::
     report = edgec.bisect("model.onnx", target="tflite", precision="int8", calibration="samples.npz")
     facts = edgec.inspect("model.onnx")
     result = edgec.quantize("model.onnx", "model_int8.onnx", calibration="samples.npz")
+    result = edgec.bench("out", versus="other", threads=(1, 2))
     result = edgec.verify("out", against="model.onnx", data="samples.npz")
     outputs = edgec.load("out").run({"x": array})
 """
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from edgec.converter.quantize import quantize_model as quantize
     from edgec.converter.verify import verify_folder as verify
     from edgec.errors import EdgecError
+    from edgec.execution.bench import bench
+    from edgec.execution.devices import discover as devices
     from edgec.execution.load import LoadedArtifact, load
 
 __all__ = [
@@ -43,9 +46,11 @@ __all__ = [
     "LoadedArtifact",
     "QuantizeResult",
     "__version__",
+    "bench",
     "bisect",
     "check",
     "convert",
+    "devices",
     "import_",
     "inspect",
     "load",
@@ -61,9 +66,11 @@ _HOMES = {
     "ImportResult": ("edgec.converter.import_", "ImportResult"),
     "LoadedArtifact": ("edgec.execution.load", "LoadedArtifact"),
     "QuantizeResult": ("edgec.converter.quantize", "QuantizeResult"),
+    "bench": ("edgec.execution.bench", "bench"),
     "bisect": ("edgec.converter.bisect", "bisect"),
     "check": ("edgec.converter.check", "check"),
     "convert": ("edgec.converter.convert", "convert"),
+    "devices": ("edgec.execution.devices", "discover"),
     "import_": ("edgec.converter.import_", "import_"),
     "inspect": ("edgec.converter.importers", "inspect_source"),
     "load": ("edgec.execution.load", "load"),
