@@ -24,7 +24,7 @@ class WithSubcommands(click.Command):
         """Decorate the function of a subcommand."""
 
         def decorate(function: Callable[..., Any]) -> click.Command:
-            made: click.Command = click.command(name=name, **settings)(function)
+            made = click.decorators.command(name, click.Command, **settings)(function)
             self.subcommands[name] = made
             return made
 
