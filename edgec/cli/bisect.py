@@ -17,14 +17,17 @@ from edgec.errors import EXIT_FAILED, EXIT_OK
 @options.source
 @options.shapes
 @options.precision
+@options.mixed
 @options.images
 @click.option("--passes", metavar="PIPELINE", help="Run these passes instead of the target's own.")
+@click.option("--below", type=float, metavar="DB", help="Signal to noise of a wrong value.  [default: 10]")
 @click.option(
-    "--below", type=float, default=10.0, show_default=True, metavar="DB", help="Signal to noise of a wrong value."
+    "--above",
+    type=float,
+    metavar="DB",
+    help="Signal to noise of a right value.  [default: 20 with integers, 30 with floats alone]",
 )
-@click.option(
-    "--above", type=float, default=30.0, show_default=True, metavar="DB", help="Signal to noise of a right value."
-)
+@options.target_options
 @options.samples
 @options.reporting
 def command(
@@ -38,14 +41,20 @@ def command(
     calibration: str | None,
     method: str,
     io_dtype: str | None,
+    max_drop: float | None,
+    raise_to: str | None,
     cache: str | None,
     mean: tuple[float, ...],
     scale: tuple[float, ...],
     resize: str,
     layout: str | None,
     passes: str | None,
-    below: float,
-    above: float,
+    below: float | None,
+    above: float | None,
+    segments: int | None,
+    accelerator: str | None,
+    require_device: bool,
+    target_options: tuple[tuple[str, str], ...],
     data: str | None,
     ranges: tuple[Any, ...],
     seed: int,
@@ -82,6 +91,9 @@ def command(
             cache=cache,
             images=ImageOptions(mean, scale, resize, layout and layout.upper()),
             passes=passes,
+            max_drop=max_drop,
+            raise_to=raise_to,
+            target_options=options.target_extra(target_options, segments, accelerator, require_device),
             below_db=below,
             above_db=above,
             seed=seed,

@@ -75,13 +75,7 @@ def command(
     """
     shapes = options.collect(input_shapes, "--input-shape")
     bounds = options.collect(ranges, "--range")
-    extra = options.collect(target_options, "--option")
-    if segments is not None:
-        extra["segments"] = segments
-    if accelerator is not None:
-        extra["accelerator"] = accelerator
-    if require_device:
-        extra["require-device"] = True
+    extra = options.target_extra(target_options, segments, accelerator, require_device)
     from edgec.cli.documents import print_document
     from edgec.cli.progress import steps
     from edgec.converter.calibration.images import ImageOptions

@@ -143,6 +143,20 @@ def target_options(command: Command) -> Command:
     return command
 
 
+def target_extra(
+    given: Iterable[tuple[str, str]], segments: int | None, accelerator: str | None, require_device: bool
+) -> dict[str, Any]:
+    """What :func:`target_options` read, as one mapping."""
+    extra = collect(given, "--option")
+    if segments is not None:
+        extra["segments"] = segments
+    if accelerator is not None:
+        extra["accelerator"] = accelerator
+    if require_device:
+        extra["require-device"] = True
+    return extra
+
+
 def named_numbers(text: str) -> tuple[float, ...]:
     """``123.7,116.3,103.5``: numbers between commas.
 

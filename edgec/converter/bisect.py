@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from edgec.converter.bisection.probe import Prober, quality
 from edgec.converter.bisection.report import BisectReport, decibels, node_report
@@ -23,6 +23,7 @@ from edgec.converter.calibration.data import Samples
 from edgec.converter.calibration.images import ImageOptions
 from edgec.converter.calibration.options import precision_options
 from edgec.converter.calibration.quantizing import METHOD, is_quantized
+from edgec.converter.convert import known_options
 from edgec.converter.prepare import Prepared, Progress, prepare, refuse, silent
 from edgec.converter.verification.data import Feeds, load_samples
 from edgec.converter.verification.inputs import ATTEMPTS, Generator
@@ -37,7 +38,10 @@ from edgec.targets import registry
 from edgec.targets.base import TargetOptions
 
 BELOW_DB: Final = 10.0
-ABOVE_DB: Final = 30.0
+"""Signal to noise of a wrong value, decibels, at any precision."""
+ABOVE_DB: Final = {"int8": 20.0, "mixed": 20.0, "int16x8": 20.0, "dynamic-int8": 20.0}
+ABOVE_FLOAT_DB: Final = 30.0
+"""Signal to noise of a right value, decibels, by precision: 8 bits leave about 30 dB, less of some nodes."""
 WORST: Final = 10
 """Nodes in the ranking."""
 SAMPLES: Final = 3
@@ -64,8 +68,11 @@ def bisect(
     cache: str | Path | None = None,
     images: ImageOptions | None = None,
     passes: str | None = None,
-    below_db: float = BELOW_DB,
-    above_db: float = ABOVE_DB,
+    max_drop: float | None = None,
+    raise_to: str | None = None,
+    target_options: Mapping[str, Any] | None = None,
+    below_db: float | None = None,
+    above_db: float | None = None,
     isolate: bool = True,
     seed: int = 0,
     progress: Progress = silent,
@@ -76,8 +83,9 @@ def bisect(
     and stay float32.
 
     Args:
-        below_db: signal to noise of a value that is wrong, decibels.
-        above_db: signal to noise of a value that is right.
+        below_db: signal to noise of a value that is wrong, decibels; :data:`BELOW_DB` by default.
+        above_db: signal to noise of a value that is right; by default 20 where weights or activations are integers,
+            else 30, and never less than ``below_db``.
 
     Raises:
         UsageError: EDG001 for thresholds out of order and for files that the target takes as they are.
@@ -85,8 +93,6 @@ def bisect(
         EdgecError: whatever reading, calibrating and running report.
     """
     path = Path(model)
-    if not below_db <= above_db:
-        raise UsageError("EDG001", f"--below {below_db:g} is more than --above {above_db:g}")
     chosen = registry.load(target)
     if chosen.takes(path):
         raise UsageError(
@@ -96,9 +102,23 @@ def bisect(
             help="give the model that it was made from",
         )
     wanted = precision_options(
-        chosen, precision, calibration, method, "float32", cache, seed, ranges or {}, images, data
+        chosen,
+        precision,
+        calibration,
+        method,
+        "float32",
+        cache,
+        seed,
+        ranges or {},
+        images,
+        data,
+        max_drop,
+        raise_to,
+        isolate,
     )
-    options = TargetOptions("ONNX", wanted.precision)
+    below_db, above_db = thresholds(wanted.precision, below_db, above_db)
+    extra = known_options(chosen, target_options or {})
+    options = TargetOptions("ONNX", wanted.precision, extra, wanted.mixed.raise_to)
     prepared = prepare(
         path,
         chosen,
@@ -139,6 +159,19 @@ def bisect(
         prober = Prober(chosen, options, prepared.model, reference, found.feeds, host, Path(folder))
         _Search(steps, prober, report, progress).run()
     return report
+
+
+def thresholds(precision: str, below_db: float | None, above_db: float | None) -> tuple[float, float]:
+    """Signal to noise of wrong and of right values, decibels, as given or by the precision.
+
+    Raises:
+        UsageError: EDG001 where they are the wrong way round.
+    """
+    below = BELOW_DB if below_db is None else below_db
+    above = max(ABOVE_DB.get(precision, ABOVE_FLOAT_DB), below) if above_db is None else above_db
+    if not below <= above:
+        raise UsageError("EDG001", f"--below {below:g} is more than --above {above:g}")
+    return below, above
 
 
 def _float_reference(prepared: Prepared) -> Model:

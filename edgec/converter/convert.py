@@ -162,7 +162,7 @@ def convert(
         raise_to,
         isolate,
     )
-    extra = _known_options(chosen, target_options or {})
+    extra = known_options(chosen, target_options or {})
     options = TargetOptions(io_layout or chosen.io_layout, wanted.precision, extra, wanted.mixed.raise_to)
     if chosen.takes(path):
         from edgec.converter.direct import DirectSamples, convert_file
@@ -220,7 +220,7 @@ def convert(
         return ConversionResult(main, manifest, report, None, tuple(sidecars), notes, document)
 
 
-def _known_options(target: Target, given: Mapping[str, Any]) -> dict[str, Any]:
+def known_options(target: Target, given: Mapping[str, Any]) -> dict[str, Any]:
     """The target's own options; EDG001 for those it does not have."""
     for name in given:
         if name not in target.option_names:

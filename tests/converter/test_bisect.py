@@ -12,7 +12,7 @@ import pytest
 
 import edgec
 from edgec.cli.main import main
-from edgec.converter.bisect import bisect
+from edgec.converter.bisect import bisect, thresholds
 from edgec.converter.bisection.report import BisectReport
 from edgec.converter.bisection.steps import Step, find_steps
 from edgec.converter.prepare import prepare
@@ -73,7 +73,7 @@ def test_a_mistake_in_an_integer_model_is_located(tmp_path: Path, monkeypatch: p
     """The values in front are only as good as int8 makes them, so the upper threshold is lower."""
     for value in ("hardswish_12_output", "conv_16_output", "flatten_23_output"):
         plant(monkeypatch, value, "sign")
-        report = bisect(DIGITS, target="tflite", calibration=DIGIT_SAMPLES, cache=tmp_path, above_db=20, isolate=False)
+        report = bisect(DIGITS, target="tflite", calibration=DIGIT_SAMPLES, cache=tmp_path, isolate=False)
         require_found(report, value)
         monkeypatch.undo()
 
@@ -174,3 +174,20 @@ def test_a_quantized_file_that_a_target_takes_as_it_is_cannot_be_bisected(tmp_pa
     with pytest.raises(UsageError) as caught:
         edgec.bisect(tmp_path / "model.tflite", target="edgetpu")
     assert caught.value.code == "EDG001"
+
+
+@pytest.mark.parametrize(
+    ("precision", "given", "expected"),
+    [
+        ("float32", (None, None), (10, 30)),
+        ("float16", (None, None), (10, 30)),
+        ("int8", (None, None), (10, 20)),
+        ("mixed", (None, None), (10, 20)),
+        ("int8", (25.0, None), (25, 25)),
+        ("int8", (None, 40.0), (10, 40)),
+    ],
+)
+def test_the_thresholds_follow_the_precision(
+    precision: str, given: tuple[float | None, float | None], expected: tuple[float, float]
+) -> None:
+    assert thresholds(precision, *given) == expected
