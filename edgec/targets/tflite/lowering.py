@@ -466,6 +466,8 @@ class Lowerer:
 
     def _accept(self, node: Node, choice: Choice, made: Sequence[T]) -> None:
         for value, permutation, tensor in zip(node.outputs, choice.outputs, made):
+            if not value.use_count:
+                continue
             if value.is_static:
                 expected = stored(value.dims, permutation)
                 if tensor.shape != expected and -1 not in tensor.shape:
