@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ai_edge_litert
 import numpy as np
 from ai_edge_litert.compiled_model import CompiledModel, CpuKernelMode, CpuOptions, HardwareAccelerator
 from ai_edge_litert.compiled_model import Options as LiteRTOptions
@@ -145,7 +148,7 @@ class CompiledBinding:
         """The outputs; those of an accelerator are copied from it if a run came after the last time."""
         if self._stale:
             for buffer, array in zip(self._buffers[1], self._outputs.values()):
-                np.copyto(array, buffer.read(array.size, array.dtype).reshape(array.shape))
+                np.copyto(_bytes(array), buffer.read(array.nbytes, np.int8))
             self._stale = False
         return self._outputs
 
@@ -161,7 +164,7 @@ class CompiledBinding:
             try:
                 if not self._direct:
                     for buffer, array in zip(self._buffers[0], self.inputs.values()):
-                        buffer.write(array)
+                        buffer.write(_bytes(array))
                 self._model.run_by_index(self._index, *self._buffers)
             except (RuntimeError, ValueError) as error:
                 raise VerificationError("EDG303", "LiteRT cannot run the artifact", why=str(error).strip()) from error
@@ -178,6 +181,11 @@ class CompiledBinding:
             self._memory.release()
 
 
+def _bytes(array: Array) -> Array:
+    """The same memory as int8, which LiteRT's own copying takes where it does not know the dtype."""
+    return array.reshape(-1).view(np.int8)
+
+
 def open_compiled(path: Path, options: Options) -> CompiledSession:
     """Compile a .tflite file for the accelerator of the options.
 
@@ -191,6 +199,10 @@ def open_compiled(path: Path, options: Options) -> CompiledSession:
             return CompiledSession(_compile(path, options, HardwareAccelerator.CPU))
         except (RuntimeError, ValueError) as error:
             raise VerificationError("EDG302", "LiteRT cannot load the artifact", why=_reason(error)) from error
+    if options.accelerator == "npu":
+        problems = missing_npu_libraries(Path(ai_edge_litert.__file__).parent / "vendors")
+        if problems:
+            raise _unavailable(options, "; ".join(problems))
     kind = {"gpu": HardwareAccelerator.GPU, "npu": HardwareAccelerator.NPU}[options.accelerator]
     whole = Assignment(options.accelerator, None, (), True)
     try:
@@ -207,6 +219,22 @@ def open_compiled(path: Path, options: Options) -> CompiledSession:
         raise _unavailable(options, _reason(error)) from error
 
 
+def missing_npu_libraries(vendors: Path) -> list[str]:
+    """Why none of the vendors' plug-ins beside LiteRT can be loaded; empty where one can.
+
+    Without this, LiteRT takes a model for an NPU that is not there and runs all of it on the CPU.
+    """
+    problems = []
+    for library in sorted(vendors.glob("*/*/libLiteRt*.so")):
+        try:
+            ctypes.CDLL(str(library))
+        except OSError as error:
+            problems.append(str(error).replace(f"{vendors}{os.sep}", ""))
+        else:
+            return []
+    return problems or ["LiteRT's package holds no vendor's plug-in for an NPU"]
+
+
 def _compile(path: Path, options: Options, accelerators: HardwareAccelerator) -> Any:
     cpu = CpuOptions(
         num_threads=options.threads,
@@ -220,7 +248,7 @@ def _compile(path: Path, options: Options, accelerators: HardwareAccelerator) ->
 def _unavailable(options: Options, reason: str) -> EdgecError:
     needs = {
         "gpu": "a Vulkan driver and its loader, libvulkan.so.1",
-        "npu": "the vendor's libraries beside the compiler plug-in in LiteRT's package",
+        "npu": "the libraries of the NPU's vendor, which the plug-ins in LiteRT's package load",
     }
     return EdgecError(
         "EDG522",

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from ai_edge_litert.interpreter import load_delegate
@@ -21,6 +23,8 @@ from edgec.targets.tflite.options import DelegateOption
 FUNCTIONS: Final = ("tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate")
 
 DELEGATE: Final = "DELEGATE"
+LOADED: Final = 1
+"""``PT_LOAD``: a part of a library that is mapped into memory."""
 
 
 def load(wanted: DelegateOption) -> Any:
@@ -32,6 +36,8 @@ def load(wanted: DelegateOption) -> Any:
     library = wanted.library
     if os.sep in library and not os.path.isfile(library):
         raise EdgecError("EDG520", f"the delegate '{library}' is not there", help="check the path after --delegate")
+    if os.path.isfile(library) and is_cut_off(Path(library)):
+        raise EdgecError("EDG520", f"the delegate '{library}' is cut off", help="copy the library again")
     try:
         functions = ctypes.CDLL(library)
         for name in FUNCTIONS:  # before LiteRT tries, which prints a traceback of its own
@@ -63,6 +69,34 @@ def load(wanted: DelegateOption) -> Any:
             where=f"options: {told}",
             help="its documentation says which options and devices it takes",
         ) from error
+
+
+def is_cut_off(path: Path) -> bool:
+    """Whether a shared library is shorter than what its header says is loaded of it; loading it would end the process.
+
+    Source: elf(5), the program header table of 32- and 64-bit files.
+    """
+    with path.open("rb") as file:
+        head = file.read(64)
+        if head[:4] != b"\x7fELF" or len(head) < 52 or head[4] not in (1, 2) or head[5] not in (1, 2):
+            return False  # the loader says what is wrong with it
+        order, wide = "<" if head[5] == 1 else ">", head[4] == 2
+        if wide and len(head) < 64:
+            return True
+        start = struct.unpack_from(f"{order}Q", head, 32)[0] if wide else struct.unpack_from(f"{order}I", head, 28)[0]
+        size, count = struct.unpack_from(f"{order}HH", head, 54 if wide else 42)
+        file.seek(start)
+        table = file.read(size * count)
+        length = path.stat().st_size
+    if len(table) < size * count or size < (56 if wide else 32):
+        return True
+    for at in range(0, size * count, size):
+        kind = struct.unpack_from(f"{order}I", table, at)[0]
+        offset = struct.unpack_from(f"{order}Q" if wide else f"{order}I", table, at + (8 if wide else 4))[0]
+        stored = struct.unpack_from(f"{order}Q" if wide else f"{order}I", table, at + (32 if wide else 16))[0]
+        if kind == LOADED and offset + stored > length:
+            return True
+    return False
 
 
 def assignment(runner: str, operators: Sequence[Mapping[str, Any]]) -> Assignment:

@@ -56,27 +56,39 @@ struct Delegate {
     int most;
 };
 typedef struct { Delegate *delegate; Ints *nodes, *inputs, *outputs; } Parameters;
-typedef struct { float gain; int count; int tensors[]; } Kernel; /* a, b and the output of every node */
+typedef struct { int a, b, sum; float *own; } Addition; /* own: the result, where nothing outside of the part reads it */
+typedef struct { float gain; int count; Addition of[]; } Kernel;
 
 static void *kernel_init(Context *context, const char *buffer, size_t length) {
     const Parameters *given = (const Parameters *)buffer;
     (void)length;
-    Kernel *kernel = malloc(sizeof(Kernel) + 3 * given->nodes->size * sizeof(int));
+    Kernel *kernel = malloc(sizeof(Kernel) + given->nodes->size * sizeof(Addition));
     kernel->gain = given->delegate->gain;
     kernel->count = given->nodes->size;
-    for (int i = 0; i < given->nodes->size; i++) {
+    for (int i = 0; i < kernel->count; i++) {
         Node *node;
         Registration *registration;
         context->GetNodeAndRegistration(context, given->nodes->data[i], &node, &registration);
-        memcpy(&kernel->tensors[3 * i], node->inputs->data, 2 * sizeof(int));
-        kernel->tensors[3 * i + 2] = node->outputs->data[0];
+        Addition *made = &kernel->of[i];
+        *made = (Addition){node->inputs->data[0], node->inputs->data[1], node->outputs->data[0], NULL};
+        bool outside = false;
+        for (int at = 0; at < given->outputs->size; at++) outside |= given->outputs->data[at] == made->sum;
+        if (!outside) made->own = malloc(context->tensors[made->sum].bytes); /* the runtime gives it no memory */
     }
     return kernel;
 }
 
-static void kernel_free(Context *context, void *kernel) {
+static void kernel_free(Context *context, void *data) {
     (void)context;
+    Kernel *kernel = data;
+    for (int i = 0; i < kernel->count; i++) free(kernel->of[i].own);
     free(kernel);
+}
+
+static float *place(Context *context, const Kernel *kernel, int tensor) {
+    for (int i = 0; i < kernel->count; i++)
+        if (kernel->of[i].sum == tensor && kernel->of[i].own) return kernel->of[i].own;
+    return context->tensors[tensor].data;
 }
 
 static int kernel_prepare(Context *context, Node *node) {
@@ -87,10 +99,11 @@ static int kernel_prepare(Context *context, Node *node) {
 static int kernel_invoke(Context *context, Node *node) {
     const Kernel *kernel = node->user_data;
     for (int i = 0; i < kernel->count; i++) {
-        const Tensor *a = &context->tensors[kernel->tensors[3 * i]], *b = &context->tensors[kernel->tensors[3 * i + 1]];
-        Tensor *sum = &context->tensors[kernel->tensors[3 * i + 2]];
-        for (size_t at = 0; at < sum->bytes / sizeof(float); at++)
-            sum->data[at] = kernel->gain * (a->data[at] + b->data[at]);
+        const Addition *one = &kernel->of[i];
+        const float *a = place(context, kernel, one->a), *b = place(context, kernel, one->b);
+        float *sum = place(context, kernel, one->sum);
+        for (size_t at = 0; at < context->tensors[one->sum].bytes / sizeof(float); at++)
+            sum[at] = kernel->gain * (a[at] + b[at]);
     }
     return OK;
 }
