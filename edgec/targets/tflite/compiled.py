@@ -220,12 +220,13 @@ def open_compiled(path: Path, options: Options) -> CompiledSession:
 
 
 def missing_npu_libraries(vendors: Path) -> list[str]:
-    """Why none of the vendors' plug-ins beside LiteRT can be loaded; empty where one can.
+    """Why none of the vendors' plug-ins that run models on an NPU can be loaded; empty where one can.
 
-    Without this, LiteRT takes a model for an NPU that is not there and runs all of it on the CPU.
+    Without this, LiteRT takes a model for an NPU that is not there and runs all of it on the CPU.  The plug-ins that
+    only compile are no sign of an NPU: they need none.
     """
     problems = []
-    for library in sorted(vendors.glob("*/*/libLiteRt*.so")):
+    for library in sorted(vendors.glob("*/dispatch/libLiteRt*.so")):
         try:
             ctypes.CDLL(str(library))
         except OSError as error:
