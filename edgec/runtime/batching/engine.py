@@ -5,24 +5,22 @@ The engine knows nothing of the object that users hold, so that a forgotten batc
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
-import queue
 import threading
 import time
-import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import InvalidStateError
 from dataclasses import dataclass
 from typing import Literal
 
-from edgec.errors import EdgecError, UnsupportedError
+from edgec.errors import UnsupportedError
 from edgec.ir.types import Array
 from edgec.runtime.batching.assembly import Assembler
 from edgec.runtime.batching.requests import Request, Result, Signature
 from edgec.runtime.batching.statistics import BatchStatistics, Counts, Latencies
+from edgec.runtime.flow import Closed, QueueFull, check_process, close_at_exit
 
 log = logging.getLogger(__name__)
 
@@ -32,18 +30,7 @@ RECENT_BATCHES = 8
 HEARTBEAT_S = 2.0
 """An idle worker looks this often whether its batcher was forgotten, should it have missed the call."""
 
-EXIT_SECONDS = 30.0
-"""How long the end of the program waits for batchers that nobody closed."""
-
 Run = Callable[[dict[str, Array]], dict[str, Array]]
-
-
-class QueueFull(EdgecError, queue.Full):
-    """EDG721: no room in the queue, at once or within the time given."""
-
-
-class Closed(EdgecError):
-    """EDG722: the batcher is closed, or belongs to the process that this one was forked from."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +52,7 @@ class Engine:
 
     def __init__(self, run: Run, rules: Rules, assemblers: Sequence[Assembler], name: str):
         self._run, self._rules = run, rules
-        self._process = os.getpid()
+        self.process = os.getpid()
         lock = threading.RLock()
         self._lock = lock
         self._work = threading.Condition(lock)
@@ -88,7 +75,7 @@ class Engine:
         ]
         for thread in self._threads:
             thread.start()
-        _engines.add(self)
+        close_at_exit(self)
 
     # What users' threads call
 
@@ -99,7 +86,7 @@ class Engine:
             QueueFull: EDG721 by the rules.
             Closed: EDG722.
         """
-        self._check_process()
+        check_process(self.process)
         end = None if timeout is None else time.monotonic() + timeout
         with self._lock:
             while not self._closing and self._waiting >= self._rules.queue_limit:
@@ -133,7 +120,7 @@ class Engine:
         Returns:
             False when others are under way or were lately, so that there may be something to share.
         """
-        self._check_process()
+        check_process(self.process)
         with self._lock:
             idle = not (self._closing or self._waiting or self._running or self._borrowed)
             if not idle or not self._rules.eager or max(*self._recent, self._peak) > 1:
@@ -162,7 +149,7 @@ class Engine:
 
     def flush(self) -> list[Request]:
         """Let everything that waits run without further delay; what waits or runs."""
-        self._check_process()
+        check_process(self.process)
         with self._lock:
             self._flushed = self._sequence
             self._work.notify_all()
@@ -170,7 +157,7 @@ class Engine:
 
     def statistics(self) -> BatchStatistics:
         """Counts of this moment."""
-        self._check_process()
+        check_process(self.process)
         with self._lock:
             found = self._counts.snapshot(waiting=self._waiting, running=len(self._running))
         found["latency"], found["queued"] = Latencies.of(found["latency"]), Latencies.of(found["queued"])
@@ -178,7 +165,7 @@ class Engine:
 
     def close(self, *, drain: bool, timeout: float | None) -> bool:
         """Take nothing more; run or cancel what waits; wait for the threads. False when they did not end in time."""
-        self._check_process()
+        check_process(self.process)
         self.stop(drain=drain)
         if self._in_worker():
             return False
@@ -237,15 +224,6 @@ class Engine:
             self._counts.cancelled += 1
             self._room.notify()
             self._work.notify_all()
-
-    def _check_process(self) -> None:
-        if os.getpid() != self._process:
-            raise Closed(
-                "EDG722",
-                "the batcher belongs to another process",
-                why="this process was forked from it, and threads do not come along",
-                help="make a batcher, and its session, after the fork",
-            )
 
     def _in_worker(self) -> bool:
         return threading.current_thread() in self._threads
@@ -383,16 +361,3 @@ class Engine:
             log.exception("a callback of a batched request failed")
             with self._lock:
                 self._counts.callback_errors += 1
-
-
-_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
-
-
-def _close_all() -> None:
-    """At the end of the program: what was submitted is still answered."""
-    for engine in list(_engines):
-        if engine._process == os.getpid():
-            engine.close(drain=True, timeout=EXIT_SECONDS)
-
-
-atexit.register(_close_all)

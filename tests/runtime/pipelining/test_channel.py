@@ -1,0 +1,75 @@
+"""The ordered queue between stages against a plain list."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgec.runtime.pipelining.channel import Channel
+
+
+@settings(max_examples=30, deadline=None)
+@given(count=st.integers(0, 40), capacity=st.integers(1, 6), producers=st.integers(1, 5), seed=st.integers(0, 99))
+def test_whatever_the_order_of_entry_items_leave_in_the_order_of_their_numbers(
+    count: int, capacity: int, producers: int, seed: int
+) -> None:
+    channel: Channel[int] = Channel(capacity)
+    chance = random.Random(seed)
+    pauses = [chance.random() * 0.001 for _ in range(count)]
+    numbers = iter(range(count))
+    lock = threading.Lock()
+
+    def produce() -> None:
+        while True:
+            with lock:
+                number = next(numbers, None)
+            if number is None:
+                return
+            time.sleep(pauses[number])
+            channel.put(number, number * 10)
+
+    threads = [threading.Thread(target=produce) for _ in range(producers)]
+    for thread in threads:
+        thread.start()
+    channel.end_at(count)
+    found = []
+    while (entry := channel.get()) is not None:
+        found.append(entry)
+    for thread in threads:
+        thread.join()
+    assert found == [(number, number * 10) for number in range(count)]
+    assert channel.depth().largest <= capacity
+
+
+def test_room_is_waited_for_and_the_end_is_told_to_everyone() -> None:
+    channel: Channel[str] = Channel(2)
+    numbers: list[int] = []
+    assert channel.append("a", None, numbers.append) and channel.append("b", 0, numbers.append)
+    start = time.monotonic()
+    assert not channel.append("c", 0.05, numbers.append)
+    assert time.monotonic() - start >= 0.05
+    assert channel.get() == (0, "a") and channel.append("c", 0, numbers.append)
+    assert numbers == [0, 1, 2]
+    assert channel.close() == 3 and channel.close() == 3
+    assert not channel.append("d", None, numbers.append)
+    ends: list[object] = []
+    threads = [threading.Thread(target=lambda: ends.append(channel.get())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert sorted(ends, key=str) == [(1, "b"), (2, "c"), None, None]
+    assert channel.depth().now == 0 and channel.depth().largest == 2
+
+
+def test_the_mean_depth_is_weighted_with_time() -> None:
+    channel: Channel[int] = Channel(4)
+    channel.append(1, None, lambda _: None)
+    time.sleep(0.1)
+    channel.get()
+    time.sleep(0.1)
+    assert 0.3 < channel.depth().mean < 0.7
