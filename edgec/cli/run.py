@@ -54,7 +54,7 @@ def command(
     from edgec.cli.inputs import read_inputs
     from edgec.cli.progress import steps
     from edgec.converter.calibration.images import ImageOptions
-    from edgec.converter.output import writing
+    from edgec.converter.output import not_writable
     from edgec.execution.load import load
     from edgec.execution.running import best, is_scores, read_labels, save, summary
 
@@ -72,8 +72,10 @@ def command(
     saved = None
     if output is not None:
         saved = Path(output) if Path(output).suffix == ".npz" else Path(f"{output}.npz")
-        with writing(saved):
+        try:
             save(results, saved)
+        except OSError as error:
+            raise not_writable(saved.parent, error) from error
     count = top_k or (TOP if names is not None else None)
     listed = []
     for spec in model.outputs:

@@ -94,8 +94,9 @@ def save(arrays: Mapping[str, Array], path: Path) -> None:
     try:
         with zipfile.ZipFile(working, "w", zipfile.ZIP_STORED) as archive:
             for name, array in arrays.items():
+                plain = array.astype(np.str_) if array.dtype == object else array  # pickled arrays are never loaded
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, array, allow_pickle=False)
+                    np.lib.format.write_array(member, plain, allow_pickle=False)
         working.replace(path)
     finally:
         working.unlink(missing_ok=True)

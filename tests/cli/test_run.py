@@ -1,0 +1,158 @@
+"""``edgec run``, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgec.cli.main import main
+from edgec.cli.session_options import named_delegate, plain, settings
+from tests.command import DIGIT_SAMPLES, DIGITS, edgec
+from tests.schemas import validate
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("digits") / "out"
+    assert main(["convert", str(DIGITS), "--target", "tflite", "-o", str(path)]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def integers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("int8") / "out"
+    options = ["--precision", "int8", "--io-dtype", "int8", "--calibration", str(DIGIT_SAMPLES)]
+    assert main(["convert", str(DIGITS), "--target", "tflite", *options, "-o", str(path)]) == 0
+    return path
+
+
+@pytest.fixture
+def digit(tmp_path: Path) -> Path:
+    """A sample of the digit 6."""
+    with np.load(DIGIT_SAMPLES) as data:
+        np.save(tmp_path / "six.npy", data["x"][:1])
+    return tmp_path / "six.npy"
+
+
+def document(capsys: pytest.CaptureFixture[str], *arguments: str | Path, code: int = 0) -> dict[str, object]:
+    capsys.readouterr()
+    assert main(["run", *map(str, arguments), "--json"]) == code
+    found: dict[str, object] = json.loads(capsys.readouterr().out)
+    validate(found)
+    return found
+
+
+def test_an_artifact_runs_on_a_file(folder: Path, digit: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(f"digit [{number}]" for number in range(10)))
+    done = edgec("run", folder, "--input", digit, "--labels", labels, "--threads", "2", "-o", tmp_path / "kept")
+    assert done.code == 0, done.stderr
+    assert "digit [6]" in done.stdout and "kept.npz" in done.stdout
+    with np.load(tmp_path / "kept.npz") as kept:
+        (name,) = kept.files
+        assert kept[name].shape == (1, 10) and kept[name].argmax() == 6
+
+
+def test_the_document_follows_its_schema(
+    folder: Path, digit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = document(capsys, folder, "--input", f"x={digit}", "--top-k", "3")
+    (output,) = found["outputs"]  # type: ignore[misc]
+    assert output["top"][0]["index"] == 6 and len(output["top"]) == 3 and len(output["values"]) == 10
+    assert found["inputs"] == [{"name": "x", "file": "six.npy", "dtype": "float32", "shape": [1, 1, 8, 8]}]
+    np.savez(tmp_path / "all.npz", x=np.load(digit))
+    again = document(capsys, folder, "--input", tmp_path / "all.npz")
+    assert again["outputs"][0]["values"] == output["values"] and again["outputs"][0]["top"] is None  # type: ignore[index]
+
+
+def test_integers_are_shown_as_real_numbers(
+    folder: Path, integers: Path, digit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = document(capsys, folder, "--input", digit)["outputs"][0]["values"]  # type: ignore[index]
+    found = document(capsys, integers, "--input", digit, "-o", tmp_path / "raw.npz", "--top-k", "1")
+    (output,) = found["outputs"]  # type: ignore[misc]
+    assert output["dtype"] == "int8" and output["top"][0]["index"] == 6
+    np.testing.assert_allclose(output["values"], real, atol=1.5)
+    assert any("float32 made int8" in note for note in found["notes"])  # type: ignore[attr-defined]
+    with np.load(tmp_path / "raw.npz") as raw:
+        assert raw[output["name"]].dtype == np.int8
+
+
+def test_images_are_prepared_as_for_calibration(
+    folder: Path, integers: Path, digit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = pytest.importorskip("PIL.Image", reason="needs Pillow (extra images)")
+    pixels = np.load(digit)[0, 0]
+    scale = 255 / pixels.max()
+    images.fromarray(np.round(pixels * scale).astype(np.uint8)).save(tmp_path / "six.png")
+    for artifact in (folder, integers):
+        found = document(
+            capsys, artifact, "--input", tmp_path / "six.png", "--scale", repr(float(1 / scale)), "--top-k", "1"
+        )
+        assert found["outputs"][0]["top"][0]["index"] == 6  # type: ignore[index]
+    (tmp_path / "bad.png").write_text("no image")
+    assert main(["run", str(folder), "--input", str(tmp_path / "bad.png")]) == 2
+    assert "EDG006" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([], "EDG005", "no file for the input 'x'"),
+        (["--input", "none.npy"], "EDG006", "no file 'none.npy'"),
+        (["--input", "DIGIT", "--input", "DIGIT"], "EDG005", "given twice"),
+        (["--input", "z=DIGIT"], "EDG002", "'z' is no input"),
+        (["--input", "DIGIT", "--labels", "none.txt"], "EDG006", "labels"),
+        (["--input", "DIGIT", "--provider", "cuda"], "EDG040", "provider"),
+        (["--input", "DIGIT", "--session-option", "threads=none"], "EDG040", "threads"),
+        (["--input", "DIGIT", "--delegate", "/none/libx.so"], "EDG520", "is not there"),
+        (["--input", "DIGIT", "--delegate", "=1"], "EDG001", "library"),
+        (["--input", "SAMPLES"], "EDG005", "more than one sample"),
+        (["--input", "DIGIT", "-o", "/proc/none/out.npz"], "EDG010", "cannot be written"),
+    ],
+)
+def test_what_does_not_fit_is_said(
+    folder: Path, digit: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: str, words: str
+) -> None:
+    given = [item.replace("DIGIT", str(digit)).replace("SAMPLES", str(DIGIT_SAMPLES)) for item in arguments]
+    assert main(["run", str(folder), *given]) != 0
+    said = capsys.readouterr().err
+    assert code in said and words in said
+
+
+def test_a_delegate_and_what_it_leaves(
+    folder: Path, digit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler to build the test's delegate with")
+    library = tmp_path / "libtestdelegate.so"
+    source = Path(__file__).parents[1] / "targets/tflite/delegate.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
+    found = document(capsys, folder, "--input", digit, "--delegate", f"{library},gain=1,most=9")
+    assert found["assignment"]["runner"] == library.name  # type: ignore[index]
+    assert any(note.startswith(library.name) for note in found["notes"])  # type: ignore[attr-defined]
+    arguments = ["run", str(folder), "--input", str(digit), "--delegate", str(library), "--require-delegate", "--json"]
+    assert main(arguments) == 4
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["code"] == "EDG523" and error["details"]["left"]
+
+
+def test_delegates_and_options_are_read() -> None:
+    assert named_delegate("libfoo.so") == {"library": "libfoo.so", "options": {}}
+    assert named_delegate("/a/b.so,device=0,backends=GpuAcc,CpuAcc,x=") == {
+        "library": "/a/b.so",
+        "options": {"device": "0", "backends": "GpuAcc,CpuAcc", "x": ""},
+    }
+    assert settings([], "GPU", None, True, [("device-limit", "5")]) == {
+        "api": "compiled",
+        "accelerator": "gpu",
+        "require_delegate": True,
+        "device_limit": 5,
+    }
+    assert [plain(text) for text in ("3", "true", "a b", "[1, 2]", "0x3")] == [3, True, "a b", [1, 2], "0x3"]
