@@ -647,11 +647,18 @@ _define(
 )
 
 _define(
+    "EDG725",
+    EXIT_FAILED,
+    "no batch size fits the latency",
+    "Even the smallest batch takes longer than the latency that was asked for. Allow more time, or make the model "
+    "faster: fewer bits, more threads, another device.",
+)
+_define(
     "EDG730",
     EXIT_FAILED,
     "stage of a pipeline failed",
     "A stage raised an error for an item. The message names the stage and the error, which is the cause of this one in "
-    "Python. Other items are not concerned unless the pipeline was made with on_error=\"stop\".",
+    'Python. Other items are not concerned unless the pipeline was made with on_error="stop".',
 )
 _define(
     "EDG731",
