@@ -40,10 +40,14 @@ class LoadedArtifact:
         inputs, outputs: name, dtype and shape of each, as the artifact has them; unknown extents are names or None.
         quantized_io: input or output name to how the artifact's numbers stand for the model's floats.
         layouts: input or output name to the permutation that the conversion applied to the model's axes.
+        options: the options of its session that were given, here or by tuning.
     """
 
-    def __init__(self, path: Path, manifest: Mapping[str, Any], session: Session):
+    def __init__(
+        self, path: Path, manifest: Mapping[str, Any], session: Session, options: Mapping[str, Any] | None = None
+    ):
         self.path = path
+        self.options = dict(options or {})
         self.manifest = manifest
         self.target: str = manifest["target"]
         self.inputs: tuple[TensorSpec, ...] = session.inputs
@@ -151,7 +155,7 @@ def load(
         memory_limit: bytes of address space that the process may use, None for no limit.
         options: of the session; for the target ``onnxruntime`` those of
             :class:`edgec.runtime.onnxruntime.options.Options`, for ``tflite`` those of
-            :class:`edgec.targets.tflite.options.Options`.
+            :class:`edgec.targets.tflite.options.Options`.  They go before those that tuning found.
 
     Raises:
         VerificationError: EDG306 where the manifest, the artifact or a file beside it is missing or has changed; EDG302
@@ -175,11 +179,13 @@ def load(
             raise
     else:
         session = _open(spec, artifact, given, manifest["target"])
-    return LoadedArtifact(artifact, manifest, session)
+    return LoadedArtifact(artifact, manifest, session, given)
 
 
 def locate(folder: str | Path) -> tuple[dict[str, Any], Path, SessionSpec]:
     """The manifest, the artifact's file and how it is opened, after checking that the files are those of the manifest.
+
+    An artifact that ``edgec tune apply`` wrote is opened with the options that were found for it.
 
     Raises:
         VerificationError: EDG306 where the manifest, the artifact or a file beside it is missing or has changed.
@@ -190,7 +196,9 @@ def locate(folder: str | Path) -> tuple[dict[str, Any], Path, SessionSpec]:
     artifact = root / Path(manifest["artifact"]["path"]).name
     for entry in (manifest["artifact"], *manifest["sidecars"]):
         _check_file(root, entry)
-    return manifest, artifact, registry.load(manifest["target"]).session(artifact)
+    spec = registry.load(manifest["target"]).session(artifact)
+    tuned = manifest.get("tuned", {}).get("session", {})
+    return manifest, artifact, SessionSpec(spec.factory, {**spec.options, **tuned})
 
 
 def read_manifest(root: Path) -> dict[str, Any]:

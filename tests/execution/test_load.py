@@ -153,6 +153,21 @@ def test_an_unknown_target_says_so(artifacts: dict[str, Path], tmp_path: Path) -
     refused(folder, "EDG003")
 
 
+def test_what_tuning_found_is_the_default(artifacts: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(artifacts["onnxruntime"], folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["tuned"] = {"session": {"threads": 2, "optimise": "basic"}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with edgec.load(folder) as model:
+        assert model.options == {"threads": 2, "optimise": "basic"}
+        found = model._session._session.get_session_options()  # type: ignore[attr-defined]
+        assert found.intra_op_num_threads == 2
+        assert found.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with edgec.load(folder, threads=1) as model:
+        assert model.options["threads"] == 1 and model.options["optimise"] == "basic"
+
+
 def test_buffers_are_bound_here_but_not_in_another_process(artifacts: dict[str, Path]) -> None:
     pool = HostPool()
     with edgec.load(artifacts["onnxruntime"]) as model:
