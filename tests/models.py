@@ -90,6 +90,18 @@ PYMICRO = Wheel(
     ("--platform=manylinux_2_35_x86_64", "--python-version=3.11", "--implementation=py", "--abi=none"),
 )
 FOOLBOX = Wheel("foolbox", "3.3.4", "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb")
+SCIKIT_IMAGE = Wheel(
+    "scikit-image",
+    "0.26.0",
+    "74aa5518ccea28121f57a95374581d3b979839adc25bb03f289b1bc9b99c58af",
+    (
+        "--platform=manylinux_2_24_x86_64",
+        "--platform=manylinux_2_28_x86_64",
+        "--python-version=3.11",
+        "--implementation=cp",
+        "--abi=cp311",
+    ),
+)
 DATA_FOLDER = "onnx/backend/test/data/"
 
 REAL_MODELS: dict[str, RealModel] = {
