@@ -139,3 +139,59 @@ def test_a_model_without_floats_outside_cannot_have_float16_there(tmp_path: Path
             isolate=False,
         )
     assert caught.value.code == "EDG036"
+
+
+def forced(artifact: Path, feeds: dict[str, Array]) -> dict[str, Array]:
+    """The outputs of a .tflite where LiteRT's XNNPACK is told to compute in float16 (its flag 4)."""
+    from ai_edge_litert.compiled_model import CompiledModel
+    from ai_edge_litert.cpu_options import CpuOptions
+    from ai_edge_litert.options import Options
+
+    model = CompiledModel.from_file(
+        str(artifact), options=Options(cpu_options=CpuOptions(num_threads=1, xnnpack_flags=4))
+    )
+    details = model.get_signature_by_index(0)
+    inputs, outputs = model.create_input_buffers(0), model.create_output_buffers(0)
+    for name, buffer in zip(details["inputs"], inputs, strict=True):
+        buffer.write(np.ascontiguousarray(feeds[name]))
+    model.run_by_index(0, inputs, outputs)
+    return {
+        name: np.array(buffer.read(64, np.float32)) for name, buffer in zip(details["outputs"], outputs, strict=True)
+    }
+
+
+@pytest.mark.parametrize(("scale", "sound"), [(2.0, True), (2e4, False)])
+def test_litert_is_told_which_nodes_would_not_survive_float16_arithmetic(
+    scale: float, sound: bool, tmp_path: Path
+) -> None:
+    planted(tmp_path, scale)  # writes source and data
+    result = convert(
+        tmp_path / "source.onnx",
+        target="tflite",
+        output=tmp_path / "lite",
+        precision="float16",
+        calibration=tmp_path / "data.npz",
+        isolate=False,
+    )
+    assert (result.document["quantization"]["float32"] == []) is sound
+    assert any("would not fit into float16" in note for note in result.notes) is not sound
+    feeds = {name: array[0] for name, array in samples(scale).items()}
+    found = forced(result.artifact, feeds)
+    assert np.allclose(found["y"], feeds["x"].reshape(-1), rtol=1e-2) is sound
+    validate(result.document)
+
+
+def test_litert_takes_and_gives_float16(tmp_path: Path) -> None:
+    planted(tmp_path, 2.0)
+    result = convert(
+        tmp_path / "source.onnx",
+        target="tflite",
+        output=tmp_path / "lite",
+        precision="float16",
+        io_dtype="float16",
+        calibration=tmp_path / "data.npz",
+        isolate=False,
+    )
+    artifact = result.document["artifact"]
+    assert {item["dtype"] for item in (*artifact["inputs"], *artifact["outputs"])} == {"float16"}
+    assert verify_folder(result.artifact.parent, against=tmp_path / "source.onnx", isolate=False).passed
