@@ -55,7 +55,9 @@ def rewrite_contrib(graph: Graph, node: Node) -> None:
         _TABLE[node.op](graph, node)
 
 
-def _rewrites(*ops: str) -> Callable[[Rewrite], Rewrite]:
+def rewrites(*ops: str) -> Callable[[Rewrite], Rewrite]:
+    """Register a rewrite for operators of :data:`DOMAIN`."""
+
     def register(function: Rewrite) -> Rewrite:
         for op in ops:
             _TABLE[op] = function
@@ -64,7 +66,8 @@ def _rewrites(*ops: str) -> Callable[[Rewrite], Rewrite]:
     return register
 
 
-def _become(node: Node, op: str, *inputs: Value | None, **attributes: Attribute) -> None:
+def become(node: Node, op: str, *inputs: Value | None, **attributes: Attribute) -> None:
+    """Turn the node into one of the default domain; its outputs stay."""
     node.op, node.domain = op, ""
     node.set_inputs(inputs)
     node.attributes = dict(attributes)
@@ -72,16 +75,18 @@ def _become(node: Node, op: str, *inputs: Value | None, **attributes: Attribute)
 
 def _scalar(graph: Graph, node: Node, name: str, value: float, like: Value) -> Value:
     if like.dtype is DataType.UNDEFINED:
-        raise _refuse(node, f"the element type of '{like.name}' is unknown")
+        raise refusal(node, f"the element type of '{like.name}' is unknown")
     held = Tensor.of(np.array(value, like.dtype.numpy), like.dtype)
     return graph.constant(held, f"{node.name}_{name}")
 
 
-def _make(graph: Graph, node: Node, op: str, *inputs: Value | None, **attributes: Attribute) -> Value:
+def make(graph: Graph, node: Node, op: str, *inputs: Value | None, **attributes: Attribute) -> Value:
+    """The result of a new node before this one."""
     return graph.build(node, op, inputs, **attributes).output
 
 
-def _refuse(node: Node, why: str) -> UnsupportedError:
+def refusal(node: Node, why: str) -> UnsupportedError:
+    """The error for a node that has no standard form."""
     return UnsupportedError(
         "EDG201",
         f"'{node.name}' ({DOMAIN}.{node.op}) has no form in standard operators",
@@ -94,108 +99,108 @@ def _refuse(node: Node, why: str) -> UnsupportedError:
 # the same operator under another domain
 
 
-@_rewrites("Trilu", "Range", "GatherND", "QuantizeLinear", "DequantizeLinear", "Pad")
+@rewrites("Trilu", "Range", "GatherND", "QuantizeLinear", "DequantizeLinear", "Pad")
 def _same(graph: Graph, node: Node) -> None:
-    _become(node, node.op, *node.inputs, **node.attributes)
+    become(node, node.op, *node.inputs, **node.attributes)
 
 
-@_rewrites("GridSample")
+@rewrites("GridSample")
 def _grid_sample(graph: Graph, node: Node) -> None:
     mode = node.attr_str("mode", "bilinear")
     attributes = {**node.attributes, "mode": {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode)}
-    _become(node, "GridSample", *node.inputs, **attributes)
+    become(node, "GridSample", *node.inputs, **attributes)
 
 
-@_rewrites("ExpandDims")
+@rewrites("ExpandDims")
 def _expand_dims(graph: Graph, node: Node) -> None:
     axis = node.operand(1)
     if axis.const is None:
-        raise _refuse(node, "the axis is known only at run time")
+        raise refusal(node, "the axis is known only at run time")
     axes = graph.constant(axis.numpy().reshape(1).astype(np.int64), f"{node.name}_axes")
-    _become(node, "Unsqueeze", node.operand(0), axes)
+    become(node, "Unsqueeze", node.operand(0), axes)
 
 
 # activations
 
 
-@_rewrites("Gelu")
+@rewrites("Gelu")
 def _gelu(graph: Graph, node: Node) -> None:
-    _become(node, "Gelu", node.operand(0))
+    become(node, "Gelu", node.operand(0))
 
 
-@_rewrites("BiasGelu")
+@rewrites("BiasGelu")
 def _bias_gelu(graph: Graph, node: Node) -> None:
-    _become(node, "Gelu", _make(graph, node, "Add", node.operand(0), node.operand(1)))
+    become(node, "Gelu", make(graph, node, "Add", node.operand(0), node.operand(1)))
 
 
-@_rewrites("FastGelu")
+@rewrites("FastGelu")
 def _fast_gelu(graph: Graph, node: Node) -> None:
     data, bias = node.operand(0), node.input(1)
-    _become(node, "Gelu", data if bias is None else _make(graph, node, "Add", data, bias), approximate="tanh")
+    become(node, "Gelu", data if bias is None else make(graph, node, "Add", data, bias), approximate="tanh")
 
 
-@_rewrites("QuickGelu")
+@rewrites("QuickGelu")
 def _quick_gelu(graph: Graph, node: Node) -> None:
     """x * sigmoid(alpha * x)"""
     data = node.operand(0)
-    scaled = _make(graph, node, "Mul", data, _scalar(graph, node, "alpha", node.attr_float("alpha", 1.702), data))
-    _become(node, "Mul", data, _make(graph, node, "Sigmoid", scaled))
+    scaled = make(graph, node, "Mul", data, _scalar(graph, node, "alpha", node.attr_float("alpha", 1.702), data))
+    become(node, "Mul", data, make(graph, node, "Sigmoid", scaled))
 
 
-@_rewrites("BiasAdd")
+@rewrites("BiasAdd")
 def _bias_add(graph: Graph, node: Node) -> None:
-    _become(node, "Add", _make(graph, node, "Add", node.operand(0), node.operand(1)), node.operand(2))
+    become(node, "Add", make(graph, node, "Add", node.operand(0), node.operand(1)), node.operand(2))
 
 
 def _activate(graph: Graph, node: Node, name: str, data: Value, parameters: list[float]) -> None:
     """Let the node become the activation of a fused operator."""
     if name in ("Relu", "Tanh", "Sigmoid", "Softplus", "Softsign"):
-        _become(node, name, data)
+        become(node, name, data)
     elif name in ("LeakyRelu", "Elu", "ThresholdedRelu"):
-        _become(node, name, data, **dict(zip(("alpha",), parameters)))
+        become(node, name, data, **dict(zip(("alpha",), parameters)))
     elif name == "HardSigmoid":
-        _become(node, name, data, **dict(zip(("alpha", "beta"), parameters)))
+        become(node, name, data, **dict(zip(("alpha", "beta"), parameters)))
     elif name == "Clip" and len(parameters) == 2:
         low, high = (_scalar(graph, node, key, value, data) for key, value in zip(("min", "max"), parameters))
-        _become(node, name, data, low, high)
+        become(node, name, data, low, high)
     else:
-        raise _refuse(node, f"its activation '{name}' is unknown")
+        raise refusal(node, f"its activation '{name}' is unknown")
 
 
 # linear operators
 
 
-@_rewrites("FusedConv")
+@rewrites("FusedConv")
 def _fused_conv(graph: Graph, node: Node) -> None:
     attributes = dict(node.attributes)
     name = str(attributes.pop("activation", ""))
     parameters = [float(item) for item in attributes.pop("activation_params", [])]
     addend = node.input(3)
     if not name and addend is None:
-        _become(node, "Conv", *node.inputs[:3], **attributes)
+        become(node, "Conv", *node.inputs[:3], **attributes)
         return
-    data = _make(graph, node, "Conv", *node.inputs[:3], **attributes)
+    data = make(graph, node, "Conv", *node.inputs[:3], **attributes)
     if addend is not None and not name:
-        _become(node, "Add", data, addend)
+        become(node, "Add", data, addend)
         return
     if addend is not None:
-        data = _make(graph, node, "Add", data, addend)
+        data = make(graph, node, "Add", data, addend)
     _activate(graph, node, name, data, parameters)
 
 
-@_rewrites("FusedGemm")
+@rewrites("FusedGemm")
 def _fused_gemm(graph: Graph, node: Node) -> None:
     attributes = dict(node.attributes)
     name = str(attributes.pop("activation", ""))
     given = [attributes.pop(f"activation_{key}", None) for key in ("alpha", "beta", "gamma")]
     parameters = [float(item) for item in given if item is not None]
     if not name:
-        _become(node, "Gemm", *node.inputs, **attributes)
+        become(node, "Gemm", *node.inputs, **attributes)
         return
-    _activate(graph, node, name, _make(graph, node, "Gemm", *node.inputs, **attributes), parameters)
+    _activate(graph, node, name, make(graph, node, "Gemm", *node.inputs, **attributes), parameters)
 
 
-@_rewrites("FusedMatMul", "TransposeMatMul")
+@rewrites("FusedMatMul", "TransposeMatMul")
 def _fused_matmul(graph: Graph, node: Node) -> None:
     alpha = node.attr_float("alpha", 1.0)
     sides = []
@@ -204,44 +209,44 @@ def _fused_matmul(graph: Graph, node: Node) -> None:
         swap, batch = node.attr_int(f"trans{side}", 0), node.attr_int(f"transBatch{side}", 0)
         if swap or batch:
             if value.shape is None:
-                raise _refuse(node, f"the rank of '{value.name}' is unknown")
+                raise refusal(node, f"the rank of '{value.name}' is unknown")
             order = list(range(len(value.shape)))
             if batch and len(order) > 2:  # the batch axes stand between rows and columns
                 order = [*order[1:-1], order[0], order[-1]]
             if swap and len(order) > 1:
                 order[-2:] = order[:-3:-1]
-            value = _make(graph, node, "Transpose", value, perm=order)
+            value = make(graph, node, "Transpose", value, perm=order)
         sides.append(value)
     if alpha == 1.0:
-        _become(node, "MatMul", *sides)
+        become(node, "MatMul", *sides)
         return
-    product = _make(graph, node, "MatMul", *sides)
-    _become(node, "Mul", product, _scalar(graph, node, "alpha", alpha, product))
+    product = make(graph, node, "MatMul", *sides)
+    become(node, "Mul", product, _scalar(graph, node, "alpha", alpha, product))
 
 
 # normalisations
 
 
-@_rewrites("SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
+@rewrites("SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
 def _skip_layer_normalization(graph: Graph, node: Node) -> None:
     """Normalise input + skip + bias over the last axis; the fourth output is that sum."""
     plain = node.op == "SkipLayerNormalization"
     data, skip, scale = node.operand(0), node.operand(1), node.operand(2)
     shift, bias = (node.input(3), node.input(4)) if plain else (None, node.input(3))
-    total = _make(graph, node, "Add", data, skip)
+    total = make(graph, node, "Add", data, skip)
     if bias is not None:
-        total = _make(graph, node, "Add", total, bias)
+        total = make(graph, node, "Add", total, bias)
     for value in node.outputs[1:3]:
         if value.use_count:
-            raise _refuse(node, f"its output '{value.name}' exists only in training")
+            raise refusal(node, f"its output '{value.name}' exists only in training")
     if len(node.outputs) > 3:
         graph.replace(node.outputs[3], total)
     node.outputs = node.outputs[:1]
     epsilon = node.attr_float("epsilon", 1e-12 if plain else 1e-6)
     if plain:
-        _become(node, "LayerNormalization", total, scale, shift, axis=-1, epsilon=epsilon)
+        become(node, "LayerNormalization", total, scale, shift, axis=-1, epsilon=epsilon)
     else:
-        _become(node, "RMSNormalization", total, scale, axis=-1, epsilon=epsilon)
+        become(node, "RMSNormalization", total, scale, axis=-1, epsilon=epsilon)
 
 
 def rewrite_extension(graph: Graph, node: Node) -> None:
@@ -250,9 +255,12 @@ def rewrite_extension(graph: Graph, node: Node) -> None:
     if node.op == "SimplifiedLayerNormalization":
         for value in node.outputs[1:]:
             if value.use_count:
-                raise _refuse(node, f"its output '{value.name}' exists only in training")
+                raise refusal(node, f"its output '{value.name}' exists only in training")
         node.outputs = node.outputs[:1]
         attributes = {key: item for key, item in node.attributes.items() if key in ("axis", "epsilon", "stash_type")}
-        _become(node, "RMSNormalization", *node.inputs[:2], **attributes)
+        become(node, "RMSNormalization", *node.inputs[:2], **attributes)
     elif len(node.outputs) > 3:
         raise ModelError("EDG109", f"'{node.name}' ({node.op}) has too many outputs", where=f"node '{node.name}'")
+
+
+from edgec.ir import contrib_quantized  # noqa: E402, F401  (registers its rewrites)

@@ -7,6 +7,7 @@ from edgec.ir.passes import (  # noqa: F401
     eliminate_identity,
     expand_activations,
     expand_functions,
+    expand_qlinear,
     float16,
     fold_constants,
     fuse_batchnorm,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from edgec.ir.quantization import Fixed, QuantizationRules
 from edgec.ir.types import DataType
 from edgec.targets.tflite.integer.operators import CONSTRAINTS, FIXED, FIXED16
-from edgec.targets.tflite.integer.storage import SAME
+from edgec.targets.tflite.integer.storage import LIKE, SAME
 
 PER_CHANNEL = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
@@ -29,7 +29,7 @@ def rules(precision: str) -> QuantizationRules | None:
         DataType.INT8 if narrow else DataType.INT16,
         symmetric=not narrow,
         quantizable=frozenset(CONSTRAINTS) - (frozenset() if narrow else NO_INT16),
-        same=frozenset(op for op, constraint in CONSTRAINTS.items() if constraint == SAME),
+        same=frozenset(op for op, constraint in CONSTRAINTS.items() if constraint in (SAME, LIKE)),
         fixed={op: Fixed(found.scale[0], found.zero_point[0]) for op, found in (FIXED if narrow else FIXED16).items()},
         per_channel=PER_CHANNEL,
     )

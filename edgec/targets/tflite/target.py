@@ -37,7 +37,8 @@ class TFLite(Target):
 
         expand = f"expand-functions{{ops={'+'.join(expanded_operators())}}}"
         standard = "rewrite-ml,select-branches,fuse-layernorm,fuse-upsample"
-        return f"{DEFAULT},{standard},{expand},eliminate-identity,merge-reshapes,wrap-moves,eliminate-dead-code"
+        quantized = "expand-qlinear,wrap-moves"
+        return f"{DEFAULT},{standard},{expand},eliminate-identity,merge-reshapes,{quantized},eliminate-dead-code"
 
     def refusals(self, model: Model, options: TargetOptions) -> list[Refusal]:
         """Every node that :meth:`lower` would refuse: the same walk, without writing."""

@@ -178,3 +178,131 @@ def test_constants_of_int16_reach_operators_that_compute_in_float() -> None:
     }"""
     )
     check(text, 1e-5)
+
+
+@pytest.mark.parametrize(("window", "stride", "operator"), [(6, 6, "MEAN"), (2, 2, "DEPTHWISE_CONV_2D")])
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_averages_to_a_narrower_scale_do_not_cut_what_they_average(
+    window: int, stride: int, operator: str, dtype: str
+) -> None:
+    out = 6 // window
+    zeros = (5, -9) if dtype == "int8" else (133, 119)
+    text = (
+        HEADER
+        + f"""
+    g ({dtype}[1,3,6,6] x) => ({dtype}[1,3,{out},{out}] y) <float a = {{0.05}}, {dtype} p = {{{zeros[0]}}},
+      float b = {{0.011}}, {dtype} q = {{{zeros[1]}}}> {{
+      d = DequantizeLinear (x, a, p)
+      s = AveragePool <kernel_shape = [{window},{window}], strides = [{stride},{stride}]> (d)
+      y = QuantizeLinear (s, b, q)
+    }}"""
+    )
+    lowered = check(text, 1)
+    assert counts(lowered)[operator] == 1 and not lowered.notes
+
+
+@pytest.mark.parametrize("size", ["12, 10", "9, 13"])
+def test_images_are_resized_on_integers(size: str) -> None:
+    text = (
+        HEADER
+        + f"""
+    g (int8[1,3,6,5] x) => (int8[1,3,{size}] y) <float a = {{0.05}}, int8 p = {{5}},
+      int64[4] sizes = {{1, 3, {size}}}> {{
+      d = DequantizeLinear (x, a, p)
+      s = Resize <mode = "linear", coordinate_transformation_mode = "half_pixel"> (d, , , sizes)
+      y = QuantizeLinear (s, a, p)
+    }}"""
+    )
+    assert counts(check(text, 1))["RESIZE_BILINEAR"] == 1
+
+
+def test_what_is_moved_between_a_product_and_its_quantization_stays_an_integer() -> None:
+    numbers = ", ".join(str((i * 37) % 255 - 127) for i in range(48))
+    text = (
+        HEADER
+        + f"""
+    g (int8[3,6] x) => (int8[4,3,2] y) <float a = {{0.05}}, int8 p = {{5}}, int8[6,8] w = {{{numbers}}},
+      float b = {{0.01}}, int8 q = {{0}}, float c = {{0.6}}, int8 r = {{-9}}, int64[3] shape = {{3, 2, 4}}> {{
+      d = DequantizeLinear (x, a, p)
+      e = DequantizeLinear (w, b, q)
+      m = MatMul (d, e)
+      f = Relu (m)
+      s = Reshape (f, shape)
+      t = Transpose <perm = [2, 0, 1]> (s)
+      y = QuantizeLinear (t, c, r)
+    }}"""
+    )
+    lowered = check(text, 1)
+    assert not lowered.notes and not {"DEQUANTIZE", "QUANTIZE"} & set(counts(lowered))
+
+
+def test_what_is_moved_without_being_quantized_again_stays_an_integer() -> None:
+    text = (
+        HEADER
+        + """
+    g (int8[3,4] x, int8[3,4] z) => (float[8,3] y, int64[8] k) <float a = {0.05}, int8 p = {5}> {
+      d = DequantizeLinear (x, a, p)
+      e = DequantizeLinear (z, a, p)
+      c = Concat <axis = 1> (d, e)
+      y = Transpose (c)
+      k = ArgMax <axis = 1, keepdims = 0> (y)
+    }"""
+    )
+    found = counts(check(text, 1e-6))
+    assert found["DEQUANTIZE"] == 1 and found["CONCATENATION"] == 1
+
+
+def test_integers_that_mean_two_things_are_dequantized_twice() -> None:
+    text = (
+        HEADER
+        + """
+    g (uint8[3,4] x) => (float[3,4] y, float[3,4] z, int32[3,4] w) <float a = {0.05}, uint8 p = {5},
+      float b = {0.5}, uint8 q = {200}> {
+      y = DequantizeLinear (x, a, p)
+      z = DequantizeLinear (x, b, q)
+      w = Cast <to = 6> (x)
+    }"""
+    )
+    check(text, 1e-4)
+
+
+def test_padding_of_integers_fills_with_the_number_asked_for() -> None:
+    text = (
+        HEADER
+        + """
+    g (int8[2,3] x) => (int8[4,3] y) <float a = {0.05}, int8 p = {5}, int64[4] pads = {1, 0, 1, 0},
+      float fill = {1.3}> {
+      d = DequantizeLinear (x, a, p)
+      s = Pad (d, pads, fill)
+      y = QuantizeLinear (s, a, p)
+    }"""
+    )
+    assert counts(check(text, 0.1)) == {"PADV2": 1}
+
+
+UNSIGNED = ", ".join(str((i * 37) % 256) for i in range(108))
+
+
+@pytest.mark.parametrize("tail", ["Relu", "Clip", "HardSwish", "Sigmoid", "Tanh", "LeakyRelu", "GlobalAveragePool"])
+def test_weights_with_a_zero_point_run_on_the_kernels_for_unsigned_bytes(tail: str) -> None:
+    scale, zero = {"Sigmoid": (1 / 256, 0), "Tanh": (1 / 128, 128)}.get(tail, (0.05, 7))
+    shape = "1,4,1,1" if tail == "GlobalAveragePool" else "1,4,6,5"
+    operands = "m, low, high" if tail == "Clip" else "m"
+    text = f"""{HEADER}
+  g (uint8[1,3,6,5] x) => (uint8[{shape}] y) <float a = {{0.05}}, uint8 p = {{131}}, uint8[4,3,3,3] w = {{{UNSIGNED}}},
+    float b = {{0.002}}, uint8 q = {{117}}, int32[4] c = {{100, -200, 300, -400}}, float u = {{0.0001}},
+    float s = {{0.04}}, uint8 z = {{120}}, float t = {{{scale}}}, uint8 v = {{{zero}}}, float low = {{0.0}},
+    float high = {{6.0}}> {{
+    d = DequantizeLinear (x, a, p)
+    wd = DequantizeLinear (w, b, q)
+    cd = DequantizeLinear (c, u)
+    k = Conv <pads = [1,1,1,1]> (d, wd, cd)
+    kq = QuantizeLinear (k, s, z)
+    m = DequantizeLinear (kq, s, z)
+    r = {tail} ({operands})
+    y = QuantizeLinear (r, t, v)
+  }}"""
+    lowered = check(text, 1)
+    assert not lowered.notes and all(
+        tensor.dtype.name in ("UINT8", "INT32") for op in lowered.payload.ops for tensor in (*op.inputs, *op.outputs)
+    )

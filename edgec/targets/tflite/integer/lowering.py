@@ -144,7 +144,7 @@ class Integers:
             function = product
         try:
             made = as_list(function(call))
-            reason = _objection(builder.program.ops[mark:], form.given.dtype)
+            reason = _objection(builder.program.ops[mark:], form.wanted.dtype)
         except Refused as refused:
             made, reason = [], refused.reason
         finally:

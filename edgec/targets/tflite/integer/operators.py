@@ -15,17 +15,20 @@ import numpy as np
 from edgec.ir.graph import Node, Value
 from edgec.ir.types import Array, DataType
 from edgec.targets.tflite.builder import options
-from edgec.targets.tflite.integer.storage import FREE, SAME, Form, Quantization, Storage, Weights
-from edgec.targets.tflite.lowering import Call, refuse
+from edgec.targets.tflite.integer.storage import FREE, LIKE, SAME, Form, Quantization, Storage, Weights
+from edgec.targets.tflite.lowering import Call, as_list, refuse
 from edgec.targets.tflite.operators.convolution import VALID, convolve, lift, resolve_pads
+from edgec.targets.tflite.operators.pooling import average_pool as pool_by_average
+from edgec.targets.tflite.operators.pooling import pool_geometry
 from edgec.targets.tflite.program import T
 
 CONSTRAINTS: dict[str, str] = {
     **dict.fromkeys(
-        "Concat Max Min MaxPool AveragePool Pad Reshape Flatten Squeeze Unsqueeze Transpose Slice Split Gather Resize "
-        "DepthToSpace SpaceToDepth Tile Expand Identity ReduceMax ReduceMin GlobalMaxPool".split(),
+        "Concat Max Min MaxPool Pad Reshape Flatten Squeeze Unsqueeze Transpose Slice Split Gather DepthToSpace "
+        "SpaceToDepth Tile Expand Identity ReduceMax ReduceMin GlobalMaxPool".split(),
         SAME,
     ),
+    **dict.fromkeys("AveragePool Resize".split(), LIKE),
     **dict.fromkeys(
         "Add Sub Mul GlobalAveragePool ReduceMean ReduceSum HardSwish LeakyRelu Elu Gelu Exp Sigmoid Tanh Softmax "
         "LogSoftmax MatMul Conv ConvTranspose Gemm Relu Clip PRelu Abs Sqrt".split(),
@@ -112,7 +115,10 @@ def form_of(node: Node, storage: Storage) -> Form | None:
             return None
     if node.op in ("Conv", "ConvTranspose", "Gemm") and not _weights_fit(node, storage):
         return None
-    return Form(wanted, PRESCRIBED[wanted.dtype].get(node.op) or wanted, constraint)
+    given = PRESCRIBED[wanted.dtype].get(node.op) or wanted
+    if constraint == LIKE:
+        given = storage.held[node.operand(0)]
+    return Form(wanted, given, constraint)
 
 
 def _has_unsigned_kernel(node: Node, storage: Storage) -> bool:
@@ -282,6 +288,32 @@ def conv_transpose(call: Call) -> T:
     operands = [b.ints(out), filters, x, _bias(call, 2, _operand(call, 0), scales)]
     y = b.one("TRANSPOSE_CONV", operands, x.dtype, out, table)
     return b.slice(y, [0, *begin, 0], [x.shape[0], *wanted, dims[1]])
+
+
+@_lowers("AveragePool")
+def average_pool(call: Call) -> T:
+    """AVERAGE_POOL_2D where the result's scale is the operand's, else MEAN or a depthwise convolution by ones, which
+    round once, to the result's scale.
+    """
+    assert call.form is not None
+    node, b, form = call.node, call.b, call.form
+    if form.given == form.wanted:
+        return as_list(pool_by_average(call))[0]
+    extents = list(call.dims(0)[2:])
+    kernel, strides, dilations, pads = pool_geometry(node, extents, call.out_dims()[2:])
+    padded = any(pad != (0, 0) for pad in pads)
+    if len(kernel) != 2 or (padded and not node.attr_int("count_include_pad", 0)) or node.attr_int("ceil_mode", 0):
+        refuse("an average that leaves its padding out, to another scale")
+    b.quantization = form.wanted
+    if kernel == extents and not padded:
+        return b.reduce("MEAN", call.x(0), (1, 2), keep=True)
+    channels, taps = call.dims(0)[1], kernel[0] * kernel[1]
+    dtype = DataType.UINT8 if form.given.dtype is DataType.UINT8 else DataType.INT8
+    shape = (1, *kernel, channels)
+    ones = b.lazy(dtype, shape, lambda: np.ones(shape, dtype.numpy), f"{node.outputs[0].name}_ones")
+    ones.scale, ones.zero_point, ones.axis = np.array([1 / taps], np.float32), np.zeros(1, np.int64), 0
+    bias = _bias(call, len(node.inputs), form.given, np.full(channels, 1 / taps))
+    return convolve(call, call.x(0), ones, bias, pads, kernel, strides, dilations, 1)
 
 
 @_lowers("Relu")

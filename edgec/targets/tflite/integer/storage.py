@@ -264,6 +264,10 @@ CLAMPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mu
 SAME = "same"
 """Operands and result must have the same parameters; operands are requantized to the result's where they differ."""
 
+LIKE = "like"
+"""Quantizers give operands and result the same parameters; where they differ, the kernel gives the operand's, and its
+result is requantized: what is averaged must not be limited to the result's range before."""
+
 FREE = "free"
 """Any parameters on any side."""
 
