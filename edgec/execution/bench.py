@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from edgec.errors import EXIT_FAILED, EXIT_OK, EXIT_UNSTABLE, EXIT_UNSUPPORTED, EdgecError
+from edgec.errors import (
+    EXIT_FAILED,
+    EXIT_OK,
+    EXIT_UNSTABLE,
+    EXIT_UNSUPPORTED,
+    EdgecError,
+    UsageError,
+    VerificationError,
+)
 from edgec.execution.load import locate
 from edgec.execution.measure import Row, RowStatus, measure_row
 from edgec.execution.samples import Sample, Samples
@@ -170,7 +178,7 @@ def bench(
         options: of the session, see :func:`edgec.execution.load.load`.
 
     Raises:
-        UsageError: EDG701 when the device is in use and `wait` is off.
+        UsageError: EDG701 when the device is in use and `wait` is off; EDG040 for an option that the session lacks.
         VerificationError: EDG306 where a manifest or artifact is missing or has changed.
     """
     artifact = _Artifact.at(folder)
@@ -232,7 +240,13 @@ def _opener(
     spec = side.spec
 
     def opened() -> Subject:
-        return open_subject(spec.factory, side.file, {**spec.options, **options}, samples.make, **limits)
+        try:
+            return open_subject(spec.factory, side.file, {**spec.options, **options}, samples.make, **limits)
+        except VerificationError as error:
+            if "unexpected keyword argument" in error.message:
+                target = side.manifest["target"]
+                raise UsageError("EDG040", f"{target} has no such session option", why=error.message) from error
+            raise
 
     return opened
 

@@ -53,4 +53,5 @@ def edge_tpu(host: Host | None = None, probe: Callable[[], edgetpu.Probe] = edge
 
 def to_json(reports: list[Report]) -> dict[str, Any]:
     """The document of ``edgec devices --json``."""
-    return {"schema": "edgec-devices-1", "status": "ok", "kinds": [asdict(report) for report in reports]}
+    kinds = [{**asdict(report), "devices": [asdict(device) for device in report.devices]} for report in reports]
+    return {"schema": "edgec-devices-1", "status": "ok", "kinds": kinds}

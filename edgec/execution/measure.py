@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgec.errors import EdgecError
+from edgec.errors import EXIT_TOOL_MISSING, EXIT_USAGE, EdgecError
 from edgec.execution.samples import BatchError
 from edgec.runtime.measurement import Latency, LatencyRules, PeakMemory, Stability, Subject, measure_latency
 from edgec.runtime.measurement.conditions import between, look, reasons
@@ -111,7 +111,12 @@ def measure_row(
     device: str,
     rules: LatencyRules,
 ) -> Row:
-    """Open, warm up and time one setting; what goes wrong is in the row."""
+    """Open, warm up and time one setting; what goes wrong with it is in the row.
+
+    Raises:
+        EdgecError: what would go wrong in every setting: EDG040 for a session option that does not exist or contradicts
+            another; a delegate, accelerator or execution provider that is missing.
+    """
     try:
         with opener() as subject:
             return _measured(subject, batch, threads, options, device, rules)
@@ -119,6 +124,8 @@ def measure_row(
         why = f"{error.message}; {error.help}" if error.help else error.message
         return Row(batch, threads, options, RowStatus.UNSUPPORTED, (why,), error.code, batch or 1)
     except EdgecError as error:
+        if error.exit_code in (EXIT_USAGE, EXIT_TOOL_MISSING):
+            raise
         why = f"{error.message}: {error.why}" if error.why else error.message
         return Row(batch, threads, options, RowStatus.FAILED, (why,), error.code, batch or 1)
 
