@@ -129,7 +129,8 @@ class LiteRTSession:
     def _read(self, index: int) -> Array:
         """A copy of an output; LiteRT's Python interface refuses tensors without elements, so those are made."""
         try:
-            return np.array(self._interpreter.get_tensor(index))
+            copied: Array = self._interpreter.get_tensor(index)
+            return copied
         except ValueError:
             for detail in self._interpreter.get_output_details():
                 if detail["index"] == index and 0 in detail["shape"]:
