@@ -6,7 +6,7 @@ turns into integer kernels, found by optimising a model of each.
 
 from __future__ import annotations
 
-from edgec.ir.quantization import QuantizationRules
+from edgec.ir.quantization import Fixed, QuantizationRules
 from edgec.ir.types import DataType
 
 SAME = frozenset(
@@ -19,6 +19,9 @@ COMPUTING = frozenset(
     "Conv Gemm MatMul Add Mul AveragePool GlobalAveragePool LeakyRelu Sigmoid Softmax Relu Clip".split()
 )
 """Operators with integer kernels, and activations that the kernel in front of them applies."""
+
+FIXED = {"Softmax": Fixed(1 / 256, 0)}
+"""QLinearSoftmax of version 1.31 gives nonsense at other scales.  Source: ONNX Runtime's own quantizer sets this one."""
 
 
 def rules(precision: str) -> QuantizationRules | None:
@@ -34,6 +37,7 @@ def rules(precision: str) -> QuantizationRules | None:
         symmetric=False,
         quantizable=SAME | COMPUTING,
         same=SAME,
+        fixed=FIXED,
         fuses=frozenset({"Conv", "Gemm", "MatMul", "Add", "Mul"}),
         per_channel=frozenset({"Conv", "Gemm", "MatMul"}),
     )

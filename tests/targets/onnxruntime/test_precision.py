@@ -84,6 +84,23 @@ def test_int8_runs_on_integer_kernels_from_input_to_output(tmp_path: Path) -> No
     validate(result.document)
 
 
+def test_softmax_gets_the_scale_that_its_integer_kernel_assumes(tmp_path: Path) -> None:
+    model = onnx.load(str(residual(tmp_path)))
+    model.graph.output[0].name = "classes"
+    model.graph.node.append(helper.make_node("Softmax", ["y"], ["classes"]))
+    onnx.save(model, tmp_path / "softmax.onnx")
+    result = convert(
+        tmp_path / "softmax.onnx",
+        target="onnxruntime",
+        output=tmp_path / "out",
+        precision="int8",
+        calibration=samples(tmp_path),
+        isolate=False,
+    )
+    assert optimised(result.artifact)["QLinearSoftmax"] == 1
+    assert result.report is not None and result.report.outputs[0].difference.sqnr_db > 25
+
+
 def test_calibration_data_mean_int8(tmp_path: Path) -> None:
     result = converted(tmp_path, calibration=samples(tmp_path))
     assert result.document["options"]["precision"] == "int8"
