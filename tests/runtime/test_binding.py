@@ -11,7 +11,10 @@ from ai_edge_litert.schema_py_generated import TensorType
 
 from edgec.errors import EdgecError
 from edgec.runtime.memory import HostPool
+from edgec.runtime.onnxruntime import OnnxRuntimeSession, Options
 from edgec.runtime.onnxruntime import open_session as open_onnx
+from edgec.runtime.onnxruntime import session as session_module
+from edgec.runtime.onnxruntime.binding import DeviceBinding
 from edgec.targets.tflite.session import open_session as open_tflite
 
 from .litert_files import unary
@@ -143,6 +146,54 @@ def test_arrays_of_a_closed_interpreter_stay_readable(tmp_path: Path) -> None:
     session.close()
     del session, binding
     assert (kept == -3).all()
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_device_binding_copies_in_and_out(tmp_path: Path, graph: bool) -> None:
+    """The host stands in for the device: the same calls of ONNX Runtime, on values of its own."""
+    session, pool = open_onnx(save_net(tmp_path / "m.onnx", batch="n")), Recording()
+    assert isinstance(session, OnnxRuntimeSession)
+    shapes = {"x": (2, 8, 64, 64)}
+    binding = DeviceBinding(session._session, session.inputs, session.outputs, pool, shapes, kind="cpu", graph=graph)
+    assert pool.holds(binding.inputs["x"]) and pool.holds(binding.outputs["y"])
+    device = {name: value.data_ptr() for name, value in binding._device_outputs.items()}
+    for seed in range(3):
+        binding.inputs["x"][...] = sample(2, seed=seed)
+        binding.run()
+        assert binding._stale
+        np.testing.assert_array_equal(binding.outputs["y"], session.run({"x": sample(2, seed=seed)})["y"])
+        assert not binding._stale and binding.outputs["y"] is binding.outputs["y"]
+    assert {name: value.data_ptr() for name, value in binding._device_outputs.items()} == device
+    binding.close()
+    assert pool.pool.statistics().live == 0
+    with pytest.raises(EdgecError, match="closed"):
+        binding.run()
+
+
+def test_a_session_with_a_graph_keeps_buffers_for_some_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host stands in for the device, and nothing is captured; what is tested is which buffers are used."""
+    made: list[DeviceBinding] = []
+
+    class OnHost(DeviceBinding):
+        def __init__(self, *arguments: object, **options: object) -> None:
+            super().__init__(*arguments, **{**options, "kind": "cpu"})  # type: ignore[arg-type]
+            made.append(self)
+
+    monkeypatch.setattr(session_module, "DeviceBinding", OnHost)
+    monkeypatch.setattr(session_module, "GRAPHS", 2)
+    plain = open_onnx(save_net(tmp_path / "m.onnx", batch="n"))
+    assert isinstance(plain, OnnxRuntimeSession)
+    session = OnnxRuntimeSession(plain._session, Options(provider="cuda", cuda_graph=True))
+    for count in (1, 2, 1, 3, 1, 2):
+        x = sample(count, seed=count)
+        np.testing.assert_array_equal(session.run({"x": x})["y"], plain.run({"x": x})["y"])
+    assert [binding.inputs.get("x", np.empty(0)).shape[0] for binding in made] == [1, 0, 0, 2]
+    with pytest.raises(EdgecError, match="no array"):
+        session.run({})
+    with pytest.raises(EdgecError, match="float32, not float64"):
+        session.run({"x": sample(1).astype(np.float64)})
+    session.close()
+    assert all(not binding.inputs for binding in made)
 
 
 @pytest.mark.skipif(

@@ -81,11 +81,12 @@ class HostBinding:
         return [tuple(value.shape()) for value in self._binding.get_outputs()]
 
 
-class CudaBinding:
-    """Buffers on a CUDA device with their counterparts on the host; see :class:`edgec.runtime.session.Binding`.
+class DeviceBinding:
+    """Buffers on a device with their counterparts on the host; see :class:`edgec.runtime.session.Binding`.
 
     Args:
-        device: number of the CUDA device.
+        kind: ONNX Runtime's name for the kind of device.
+        device: number of the device.
         graph: capture the kernels of the first run, and replay them in the others.
     """
 
@@ -97,6 +98,7 @@ class CudaBinding:
         pool: Pool | None,
         shapes: Mapping[str, Sequence[int]],
         *,
+        kind: str = "cuda",
         device: int = 0,
         graph: bool = False,
     ):
@@ -116,11 +118,11 @@ class CudaBinding:
                 array = self._buffers.empty(bound_shape(spec, shapes), spec.dtype)
                 array.fill(0)
                 self.inputs[spec.name] = array
-                self._device_inputs[spec.name] = make.ortvalue_from_numpy(array, "cuda", device)
+                self._device_inputs[spec.name] = make.ortvalue_from_numpy(array, kind, device)
                 self._binding.bind_ortvalue_input(spec.name, self._device_inputs[spec.name])
-            for spec, shape in zip(outputs, self._output_shapes(outputs, device)):
+            for spec, shape in zip(outputs, self._output_shapes(outputs, kind, device)):
                 self._outputs[spec.name] = self._buffers.empty(shape, spec.dtype)
-                value = make.ortvalue_from_shape_and_type(list(shape), spec.dtype.type, "cuda", device)
+                value = make.ortvalue_from_shape_and_type(list(shape), spec.dtype.type, kind, device)
                 self._device_outputs[spec.name] = value
                 self._binding.bind_ortvalue_output(spec.name, value)
         except BaseException:
@@ -157,9 +159,9 @@ class CudaBinding:
         self._stale = False
         self._buffers.release()
 
-    def _output_shapes(self, outputs: Sequence[TensorSpec], device: int) -> list[tuple[int, ...]]:
+    def _output_shapes(self, outputs: Sequence[TensorSpec], kind: str, device: int) -> list[tuple[int, ...]]:
         for spec in outputs:
-            self._binding.bind_output(spec.name, "cuda", device)
+            self._binding.bind_output(spec.name, kind, device)
         execute(self._session, self._binding, None if self._graph is None else _graph_options(NO_GRAPH))
         return [tuple(value.shape()) for value in self._binding.get_outputs()]
 

@@ -18,7 +18,7 @@ import onnxruntime
 from edgec.errors import EdgecError, UsageError, VerificationError
 from edgec.ir.types import Array, DataType
 from edgec.runtime.onnxruntime.arena import check_limit, registered
-from edgec.runtime.onnxruntime.binding import CudaBinding, HostBinding
+from edgec.runtime.onnxruntime.binding import DeviceBinding, HostBinding
 from edgec.runtime.onnxruntime.options import EXTENDS, LEVELS, MODES, PROVIDERS, Options, options_from
 from edgec.runtime.redeclare import redeclare
 from edgec.runtime.session import Assignment, Pool, TensorSpec
@@ -57,8 +57,8 @@ class OnnxRuntimeSession:
     def __init__(self, session: Any, options: Options | None = None):
         self._session = session
         self._options = options or Options()
-        self._bindings: weakref.WeakSet[HostBinding | CudaBinding] = weakref.WeakSet()
-        self._graphs: OrderedDict[tuple[tuple[int, ...], ...], CudaBinding] = OrderedDict()
+        self._bindings: weakref.WeakSet[HostBinding | DeviceBinding] = weakref.WeakSet()
+        self._graphs: OrderedDict[tuple[tuple[int, ...], ...], DeviceBinding] = OrderedDict()
         self._lock = threading.Lock()
         self.inputs = tuple(_spec(item) for item in session.get_inputs())
         self.outputs = tuple(_spec(item) for item in session.get_outputs())
@@ -81,7 +81,7 @@ class OnnxRuntimeSession:
 
     def bind(
         self, pool: Pool | None = None, shapes: Mapping[str, Sequence[int]] | None = None
-    ) -> HostBinding | CudaBinding:
+    ) -> HostBinding | DeviceBinding:
         """Inputs and outputs at fixed places; see :meth:`edgec.runtime.session.BindableSession.bind`.
 
         Raises:
@@ -89,11 +89,11 @@ class OnnxRuntimeSession:
             VerificationError: EDG303 when the model cannot be run on zeros, which finds open output shapes.
         """
         session, given = self._open(), shapes or {}
-        binding: HostBinding | CudaBinding
+        binding: HostBinding | DeviceBinding
         if self._options.provider_name == PROVIDERS["cuda"]:
             device = int(self._options.provider_options.get("device_id", 0))
             graph = self._options.cuda_graph
-            binding = CudaBinding(session, self.inputs, self.outputs, pool, given, device=device, graph=graph)
+            binding = DeviceBinding(session, self.inputs, self.outputs, pool, given, device=device, graph=graph)
         elif self._options.on_cpu:
             binding = HostBinding(session, self.inputs, self.outputs, pool, given)
         else:
@@ -134,21 +134,25 @@ class OnnxRuntimeSession:
 
     def _replay(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run on the fixed buffers of the captured graph for these shapes."""
-        missing = [spec.name for spec in self.inputs if spec.name not in feeds]
-        if missing:
-            raise VerificationError("EDG303", f"there is no array for the input '{missing[0]}'")
+        for spec in self.inputs:
+            if spec.name not in feeds:
+                raise VerificationError("EDG303", f"there is no array for the input '{spec.name}'")
+            if feeds[spec.name].dtype != spec.dtype:
+                given = feeds[spec.name].dtype
+                raise VerificationError("EDG303", f"the input '{spec.name}' is {spec.dtype}, not {given}")
         with self._lock:
+            self._open()
             key = tuple(tuple(feeds[spec.name].shape) for spec in self.inputs)
             if key not in self._graphs:
                 made = self.bind(None, {spec.name: feeds[spec.name].shape for spec in self.inputs})
-                assert isinstance(made, CudaBinding)
+                assert isinstance(made, DeviceBinding)
                 self._graphs[key] = made
                 if len(self._graphs) > GRAPHS:
                     self._graphs.popitem(last=False)[1].close()
             self._graphs.move_to_end(key)
             binding = self._graphs[key]
             for spec in self.inputs:
-                np.copyto(binding.inputs[spec.name], feeds[spec.name], casting="no")
+                np.copyto(binding.inputs[spec.name], feeds[spec.name])
             binding.run()
             return {name: np.array(array) for name, array in binding.outputs.items()}
 
