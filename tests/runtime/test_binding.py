@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -89,6 +91,35 @@ def test_a_specialised_session_binds(tmp_path: Path) -> None:
     session.run({"x": sample(3)})  # lets the session of the binding go
     binding.run()
     np.testing.assert_array_equal(binding.outputs["y"], session.run({"x": sample(2)})["y"])
+
+
+@pytest.mark.parametrize("kind", ["onnxruntime", "compiled", "interpreter"])
+def test_closing_waits_for_the_run_of_a_binding(tmp_path: Path, kind: str) -> None:
+    """Otherwise the runtime would write into memory that has gone back to the pool."""
+    for _ in range(10):
+        pool = HostPool()
+        if kind == "onnxruntime":
+            session = open_onnx(save_net(tmp_path / "m.onnx"))
+        else:
+            session = open_tflite(unary(tmp_path / "m.tflite", "SIN", [("x", (64, 1024))], ["y"]), api=kind)
+        binding = session.bind(None if kind == "interpreter" else pool)
+        began = threading.Event()
+        ends: list[str] = []
+
+        def work(binding: Any = binding, began: threading.Event = began, ends: list[str] = ends) -> None:
+            try:
+                while True:
+                    began.set()
+                    binding.run()
+            except EdgecError as error:
+                ends.append(error.message)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        began.wait()
+        session.close()
+        thread.join(30)
+        assert ends == ["the binding is closed"] and pool.statistics().live == 0
 
 
 def test_a_pool_that_is_too_small_says_so_and_keeps_nothing(tmp_path: Path) -> None:

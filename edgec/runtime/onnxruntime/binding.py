@@ -8,6 +8,7 @@ Source: ONNX Runtime, "I/O Binding", and "CUDA execution provider" on CUDA graph
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -42,6 +43,7 @@ class HostBinding:
         self._session = session
         self._binding = session.io_binding()
         self._buffers = Buffers(pool)
+        self._lock = threading.RLock()
         self.inputs: dict[str, Array] = {}
         self.outputs: dict[str, Array] = {}
         try:
@@ -64,13 +66,15 @@ class HostBinding:
         Raises:
             VerificationError: EDG303 when ONNX Runtime reports an error, such as an output that changed its shape.
         """
-        execute(self._session, self._binding)
+        with self._lock:
+            execute(self._session, self._binding)
 
     def close(self) -> None:
-        """Give the buffers back."""
-        self._session = self._binding = None
-        self.inputs, self.outputs = {}, {}
-        self._buffers.release()
+        """Give the buffers back; a run that is under way ends first."""
+        with self._lock:
+            self._session = self._binding = None
+            self.inputs, self.outputs = {}, {}
+            self._buffers.release()
 
     def _output_shapes(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> list[tuple[int, ...]]:
         if all(isinstance(dim, int) for spec in (*inputs, *outputs) for dim in spec.shape):
@@ -105,6 +109,7 @@ class DeviceBinding:
         self._session = session
         self._binding = session.io_binding()
         self._buffers = Buffers(pool)
+        self._lock = threading.RLock()
         self._stale = False
         self._graph = next(_graphs) if graph else None
         self._options = None if self._graph is None else _graph_options(self._graph)
@@ -132,11 +137,12 @@ class DeviceBinding:
     @property
     def outputs(self) -> Mapping[str, Array]:
         """The outputs on the host, copied from the device if a run came after the last time."""
-        if self._stale:
-            for name, value in self._device_outputs.items():
-                np.copyto(self._outputs[name], value.numpy())
-            self._stale = False
-        return self._outputs
+        with self._lock:
+            if self._stale:
+                for name, value in self._device_outputs.items():
+                    np.copyto(self._outputs[name], value.numpy())
+                self._stale = False
+            return self._outputs
 
     def run(self) -> None:
         """Copy the inputs to the device and compute there; the outputs stay there.
@@ -144,20 +150,23 @@ class DeviceBinding:
         Raises:
             VerificationError: EDG303 when ONNX Runtime reports an error.
         """
-        for name, value in self._device_inputs.items():
-            value.update_inplace(self.inputs[name])
-        execute(self._session, self._binding, self._options)
-        self._stale = True
+        with self._lock:
+            for name, value in self._device_inputs.items():
+                value.update_inplace(self.inputs[name])
+            execute(self._session, self._binding, self._options)
+            self._stale = True
 
     def close(self) -> None:
         """Give the buffers back, on the host and on the device, and the captured graph where the runtime can."""
-        if self._session is not None and self._graph is not None and hasattr(self._session, "release_captured_graph"):
-            self._session.release_captured_graph(self._graph)
-        self._session = self._binding = None
-        self._device_inputs, self._device_outputs = {}, {}
-        self.inputs, self._outputs = {}, {}
-        self._stale = False
-        self._buffers.release()
+        with self._lock:
+            session, self._session = self._session, None
+            if session is not None and self._graph is not None and hasattr(session, "release_captured_graph"):
+                session.release_captured_graph(self._graph)
+            self._binding = None
+            self._device_inputs, self._device_outputs = {}, {}
+            self.inputs, self._outputs = {}, {}
+            self._stale = False
+            self._buffers.release()
 
     def _output_shapes(self, outputs: Sequence[TensorSpec], kind: str, device: int) -> list[tuple[int, ...]]:
         for spec in outputs:
