@@ -20,6 +20,7 @@ from edgec.targets.base import Refusal
 from edgec.targets.tflite.builder import Builder
 from edgec.targets.tflite.integer.storage import Form
 from edgec.targets.tflite.layout import FIXED, Choice, LayoutRule, Permutation, channels_last, identity, solve
+from edgec.targets.tflite.layout.interface import is_last_already
 from edgec.targets.tflite.layout.permutation import invert, stored
 from edgec.targets.tflite.program import TENSOR_TYPES, Program, T
 
@@ -283,8 +284,9 @@ class Lowerer:
 
     def _io_permutation(self, value: Value) -> Permutation:
         rank = value.rank
-        image = value.dtype.is_float or value in self.integers.storage.held
-        return channels_last(4) if self._io_layout == "NHWC" and rank == 4 and image else identity(rank)
+        image = rank == 4 and (value.dtype.is_float or value in self.integers.storage.held)
+        turned = self._io_layout == "NHWC" and image and not is_last_already(value)
+        return channels_last(4) if turned else identity(rank)
 
     def _inputs(self) -> None:
         program = self.builder.program

@@ -158,3 +158,20 @@ def test_no_two_tensors_share_a_name() -> None:
     )
     names = [tensor.name for tensor in assert_equivalent(text).payload.tensors()]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("shape", "first", "inner"),
+    [("1,8,6,3", "t = Transpose <perm = [0,3,1,2]> (x)", 3), ("1,8,6,1", "t = Reshape (x, s)", 1)],
+)
+def test_inputs_that_are_channels_last_already_are_not_turned(shape: str, first: str, inner: int) -> None:
+    text = f"""<ir_version: 10, opset_import: ["" : 22]>
+    g (float[{shape}] x, float[1,{inner},8,6] z) => (float[1,8,6,{inner}] y, float[1,{inner},8,6] w)
+      <int64[4] s = {{1, {inner}, 8, 6}}> {{
+      {first}
+      p = AveragePool <kernel_shape = [1,1]> (t)
+      w = Add (p, z)
+      y = Transpose <perm = [0,2,3,1]> (w)
+    }}"""
+    lowered = assert_equivalent(text, "NHWC")
+    assert set(lowered.layouts) == {"z", "w"} and counts(lowered)["TRANSPOSE"] == 0
