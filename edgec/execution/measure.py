@@ -12,6 +12,7 @@ from edgec.execution.samples import BatchError
 from edgec.runtime.measurement import Latency, LatencyRules, PeakMemory, Stability, Subject, measure_latency
 from edgec.runtime.measurement.conditions import between, look, reasons
 from edgec.runtime.measurement.energy import open_meter
+from edgec.runtime.measurement.gpu import gpu_reasons, look_at_gpu
 
 
 class RowStatus(enum.StrEnum):
@@ -141,7 +142,9 @@ def _measured(
     subject.warm_up()
     meter = open_meter(device if device.startswith("cuda") else "cpu")
     before, joules = look(), meter.read()
-    latency = measure_latency(subject, rules, reasons=lambda: reasons(before, look()))
+    latency = measure_latency(
+        subject, rules, reasons=lambda: reasons(before, look()) + gpu_reasons(look_at_gpu(device))
+    )
     after, spent = look(), meter.read()
     energy = Energy(None, meter.scope, meter.problem)
     if joules is not None and spent is not None:
@@ -161,7 +164,7 @@ def _measured(
         subject.cold_start,
         subject.load_s,
         energy,
-        between(before, after, subject.cpu_s),
+        between(before, after, subject.cpu_s) | {"gpu": look_at_gpu(device)},
     )
 
 

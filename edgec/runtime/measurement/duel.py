@@ -212,12 +212,12 @@ class Duel:
         return self._last
 
     def run(self, progress: Callable[[Estimate], object] | None = None) -> Estimate:
-        """Blocks until the end; `progress` is called now and then."""
-        following = 1
+        """Blocks until the end; `progress` gets an estimate now and then, from the first that could decide on."""
+        following = self.rules.minimum_blocks  # no decision before, and each estimate costs milliseconds
         while True:
             self.block()
             over = self._seconds >= self.rules.budget_s or self.blocks >= self.rules.maximum_blocks
-            if self.blocks >= following or over:
+            if over or (self.blocks >= following and self._seconds >= self.rules.minimum_s):
                 following = self.blocks + max(1, self.blocks // 8)
                 estimate = self.estimate()
                 if progress is not None:

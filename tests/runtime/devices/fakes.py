@@ -61,7 +61,10 @@ def crashed(signal: str) -> Outcome:
 class FakeNvml:
     """libnvidia-ml; `broken` maps a function to the status that it gives instead, `lost` is a GPU that fell off."""
 
-    def __init__(self, broken: Mapping[str, int] | None = None, gpus: int = 1, lost: int | None = None):
+    def __init__(
+        self, broken: Mapping[str, int] | None = None, gpus: int = 1, lost: int | None = None, throttle: int = 0
+    ):
+        self.throttle = throttle
         self.broken, self.gpus, self.lost = dict(broken or {}), gpus, lost
         self.millijoules = 5_000
 
@@ -111,6 +114,10 @@ class FakeNvml:
     def _nvmlDeviceGetTotalEnergyConsumption(self, handle: Any, energy: Any) -> int:
         self.millijoules += 2_000
         energy._obj.value = self.millijoules
+        return 0
+
+    def _nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: Any, mask: Any) -> int:
+        mask._obj.value = self.throttle
         return 0
 
     def _nvmlDeviceGetTemperature(self, handle: Any, what: Any, value: Any) -> int:

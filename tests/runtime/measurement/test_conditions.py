@@ -127,3 +127,18 @@ def test_a_gpu_without_a_driver_says_so(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(nvml, "Nvml", missing)
     assert "no NVIDIA driver" in open_meter("cuda:0").problem
+
+
+def test_a_gpu_that_is_throttled_by_heat_gives_no_number() -> None:
+    from edgec.runtime.devices.nvml import Nvml
+    from edgec.runtime.measurement.gpu import gpu_reasons, look_at_gpu
+
+    def library(mask: int) -> Nvml:
+        return Nvml(lambda name: FakeNvml(throttle=mask))
+
+    cool, capped, hot = (look_at_gpu("cuda:0", lambda mask=mask: library(mask)) for mask in (0x1, 0x4, 0x24))
+    assert cool is not None and cool["temperature_c"] == 41 and cool["throttled_by"] == []
+    assert gpu_reasons(cool) == [] and gpu_reasons(capped) == []
+    assert gpu_reasons(hot) == ["the GPU was throttled: heat"]
+    assert look_at_gpu("cpu") is None and gpu_reasons(None) == []
+    assert look_at_gpu("cuda:0", lambda: Nvml(lambda name: FakeNvml({"nvmlDeviceGetMemoryInfo": 3}))) is None
