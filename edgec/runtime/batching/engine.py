@@ -27,6 +27,13 @@ log = logging.getLogger(__name__)
 RECENT_BATCHES = 8
 """Over how many batches the number of requests under way is remembered."""
 
+RETURNING = 0.25
+"""What part of a run's time the next one waits at least for those who just got their answers and come again.
+
+Samples that came while a batch ran are often due when it ends.  Running them at once would leave out all others who
+are about to come, and so make a small batch of it every time.
+"""
+
 HEARTBEAT_S = 2.0
 """An idle worker looks this often whether its batcher was forgotten, should it have missed the call."""
 
@@ -62,12 +69,14 @@ class Engine:
         self._waiting = 0
         self._running: set[Request] = set()
         self._under_way = self._peak = 0
-        self._recent: deque[int] = deque([1], maxlen=RECENT_BATCHES)
+        self._recent: deque[int] = deque(maxlen=RECENT_BATCHES)
+        self._expected = 1  # the largest of the recent peaks
         self._sequence = self._flushed = 0
         self._borrowed = False  # a caller runs the session in its own thread
         self._own = assemblers[0]
         self._closing: Literal["", "drain", "cancel"] = ""
         self._abandoned = False
+        self._free_since = self._grace_s = 0.0
         self._counts = Counts()
         self._threads = [
             threading.Thread(target=self._serve, args=(assembler,), name=f"{name}-{number}", daemon=True)
@@ -123,7 +132,7 @@ class Engine:
         check_process(self.process)
         with self._lock:
             idle = not (self._closing or self._waiting or self._running or self._borrowed)
-            if not idle or not self._rules.eager or max(*self._recent, self._peak) > 1:
+            if not idle or not self._rules.eager or max(self._expected, self._peak) > 1:
                 return False
             self._borrowed = True
             self._counts.submitted += 1
@@ -137,14 +146,13 @@ class Engine:
         finally:  # Ctrl-C may come at any place
             with self._lock:
                 self._borrowed = False
-                self._under_way -= 1
-                self._recent.append(max(1, self._peak))
-                self._peak = self._under_way
+                self._remember()
+                self._peak = self._under_way - 1
                 if self._waiting:
                     self._work.notify()
                 if self._closing:
                     self._room.notify_all()
-            self._answer(request, answer)
+            self._conclude([request], [answer])
         return True
 
     def flush(self) -> list[Request]:
@@ -182,9 +190,11 @@ class Engine:
         self.stop(drain=False)
         with self._lock:
             stuck = list(self._running)
+            self._running.clear()
         late = Closed("EDG722", "the batcher was closed while the sample ran", why=f"it took longer than {timeout} s")
-        for request in stuck:
-            self._answer(request, late)
+        given_up = sum(self._answer(request, late) for request in stuck)
+        with self._lock:
+            self._counts.failed += given_up
         return False
 
     def stop(self, *, drain: bool) -> None:
@@ -238,16 +248,14 @@ class Engine:
                     if batch is None:
                         return
                     answers = self._answers(batch, assembler)
-                with self._lock:
-                    self._under_way -= len(batch)
-                for request, answer in zip(batch, answers):
-                    self._answer(request, answer)
+                self._conclude(batch, answers)
         finally:
             assembler.close()
 
     def _gather(self) -> list[Request] | None:
         """Wait for a batch; None when the batcher is closed and nothing waits."""
         with self._lock:
+            self._free_since = time.monotonic()
             while True:
                 now = time.monotonic()
                 bucket, pause = self._due(now)
@@ -269,14 +277,17 @@ class Engine:
             return None, HEARTBEAT_S
         oldest = min(self._buckets.values(), key=lambda bucket: bucket[0].sequence)
         head = oldest[0]
-        if self._closing or head.due <= now or head.sequence <= self._flushed:
+        if self._closing or head.sequence <= self._flushed:
+            return oldest, 0.0
+        due = max(head.due, self._free_since + self._grace_s)
+        if due <= now:
             return oldest, 0.0
         full = [bucket for bucket in self._buckets.values() if len(bucket) >= self._rules.max_batch]
         if full:
             return min(full, key=lambda bucket: bucket[0].sequence), 0.0
         if self._enough(oldest):
             return oldest, 0.0
-        return None, head.due - now
+        return None, due - now
 
     def _enough(self, bucket: deque[Request]) -> bool:
         """Whether waiting longer is not worth it: the batch is full, or everyone who sends has sent.
@@ -285,10 +296,14 @@ class Engine:
         """
         if len(bucket) >= self._rules.max_batch:
             return True
-        return self._rules.eager and self._waiting >= max(*self._recent, self._peak)
+        return self._rules.eager and self._waiting >= max(self._expected, self._peak)
+
+    def _remember(self) -> None:
+        self._recent.append(self._peak)
+        self._expected = max(1, *self._recent)
 
     def _take(self, bucket: deque[Request], now: float) -> list[Request]:
-        self._recent.append(self._peak)
+        self._remember()
         batch: list[Request] = []
         signature = bucket[0].signature
         while bucket and len(batch) < self._rules.max_batch:
@@ -330,34 +345,45 @@ class Engine:
         with self._lock:
             self._counts.batches += 1
             self._counts.busy_s += busy
+            self._grace_s = min(self._rules.max_delay_s, busy * RETURNING)
             self._counts.sizes[count] += 1
             self._counts.padded += assembler.size(count) - count
         for request in batch:
             request.future.batch_size = count
         return list(results)
 
-    def _answer(self, request: Request, answer: Result | BaseException) -> None:
-        future = request.future
-        failed = isinstance(answer, BaseException)
-        request.arrays = ()  # who keeps the future does not keep the sample
+    def _conclude(self, batch: list[Request], answers: list[Result | BaseException]) -> None:
+        """Count a batch and answer its requests; two turns of the lock however many they are."""
+        now = time.monotonic()
         with self._lock:
-            if request not in self._running:
-                return  # close() gave up on it
-            self._running.discard(request)
-            future.latency_s = time.monotonic() - request.submitted
-            future.queued_s = request.started - request.submitted
-            self._counts.failed += failed
-            self._counts.completed += not failed
-            self._counts.latency.append(future.latency_s)
-            self._counts.queued.append(future.queued_s)
+            mine = [(request, answer) for request, answer in zip(batch, answers) if request in self._running]
+            for request, answer in mine:  # close() gave up on the others
+                latency, queued = now - request.submitted, request.started - request.submitted
+                request.future.latency_s, request.future.queued_s = latency, queued
+                self._counts.latency.append(latency)
+                self._counts.queued.append(queued)
+                if isinstance(answer, BaseException):
+                    self._counts.failed += 1
+                else:
+                    self._counts.completed += 1
+            self._under_way -= len(batch)
+        for request, answer in mine:
+            self._answer(request, answer)
+        with self._lock:
+            self._running.difference_update(batch)
+
+    def _answer(self, request: Request, answer: Result | BaseException) -> bool:
+        """Set the future; False where somebody else did before."""
+        request.arrays = ()  # who keeps the future does not keep the sample
         try:
             if isinstance(answer, BaseException):
-                future.set_exception(answer)
+                request.future.set_exception(answer)
             else:
-                future.set_result(answer)
+                request.future.set_result(answer)
         except InvalidStateError:
-            return  # somebody set the future by hand
+            return False
         except BaseException:  # a callback raised SystemExit or the like: the others still want their answers
             log.exception("a callback of a batched request failed")
             with self._lock:
                 self._counts.callback_errors += 1
+        return True
