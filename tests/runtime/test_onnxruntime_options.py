@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from edgec.runtime.isolation import open_isolated
 from edgec.runtime.onnxruntime import OnnxRuntimeSession, open_session
 
 from .nets import sample, save_net, save_product
+from .process import growth, settled_threads, threads
 
 FACTORY = "edgec.runtime.onnxruntime:open_session"
 MB = 1 << 20
@@ -186,11 +186,11 @@ def test_many_threads_may_run_one_session(tmp_path: Path) -> None:
                 if not np.allclose(y, expected[seed], rtol=1e-4):  # noqa: B023
                     wrong.append(seed)  # noqa: B023
 
-        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        workers = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
         assert not wrong
         session.close()
 
@@ -199,20 +199,17 @@ def test_closing_ends_the_threads_of_the_runtime(tmp_path: Path) -> None:
     path = save_net(tmp_path / "m.onnx")
     open_session(path).run({"x": sample()})
     gc.collect()  # sessions that other tests left in a traceback
-    before = threads_of_process()
+    before = threads()
     for _ in range(5):
         session = open_session(path, threads=4)
         session.run({"x": sample()})
-        assert threads_of_process() >= before + 3
+        assert threads() >= before + 3
         session.close()
-        limit = time.monotonic() + 10
-        while threads_of_process() > before and time.monotonic() < limit:
-            time.sleep(0.01)  # the kernel lists a thread for a moment after its end
-        assert threads_of_process() <= before
+        assert settled_threads(before) <= before
 
 
 def test_closing_gives_memory_back(tmp_path: Path) -> None:
-    """Twenty sessions of about 24 MB each, one after the other, take no more than three of them do."""
+    """A session of about 24 MB; twenty that kept theirs would add 480."""
     path, x = save_net(tmp_path / "m.onnx", size=512), sample(size=512)
 
     def cycle() -> None:
@@ -221,12 +218,7 @@ def test_closing_gives_memory_back(tmp_path: Path) -> None:
         session.run({"x": x})
         session.close()
 
-    for _ in range(3):
-        cycle()
-    before = resident_bytes()
-    for _ in range(20):
-        cycle()
-    assert resident_bytes() - before < 24 * MB
+    assert growth(cycle) < 64 * MB
 
 
 def test_a_closed_session_says_so(tmp_path: Path) -> None:
@@ -248,17 +240,3 @@ def test_options_travel_to_an_isolated_session(tmp_path: Path) -> None:
     with pytest.raises(EdgecError) as caught:
         open_isolated(FACTORY, path, {"inter_threads": 2})
     assert caught.value.code == "EDG040" and caught.value.help
-
-
-def threads_of_process() -> int:
-    folder = Path("/proc/self/task")
-    if not folder.is_dir():
-        pytest.skip("the threads of the process are listed on Linux only")
-    return len(list(folder.iterdir()))
-
-
-def resident_bytes() -> int:
-    statm = Path("/proc/self/statm")
-    if not statm.exists():
-        pytest.skip("memory of the process is told on Linux only")
-    return int(statm.read_text().split()[1]) * 4096

@@ -1,0 +1,78 @@
+"""LiteRT sessions give back what they took, and may be kept per input shape."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgec.errors import EdgecError
+from edgec.targets.tflite import TARGET
+from edgec.targets.tflite.session import open_session
+from tests.targets.tflite.lowered import lower
+
+from .litert_files import unary
+from .process import growth, settled_threads, threads
+
+MB = 1 << 20
+LARGE = """
+<ir_version: 8, opset_import: ["" : 13]>
+agraph (float[1, 1024, 1024] x) => (float[1, 1024, 1024] y) {
+    a = MatMul(x, x)
+    b = Sigmoid(a)
+    y = MatMul(b, x)
+}
+"""
+"""Four values of 4 MB each."""
+
+
+@pytest.mark.parametrize("api", ["interpreter", "compiled"])
+def test_closing_ends_the_threads_of_the_runtime(tmp_path: Path, api: str) -> None:
+    path, x = TARGET.compile(lower(LARGE), tmp_path, "model").main, np.ones((1, 1024, 1024), np.float32)
+    open_session(path, api=api).close()
+    gc.collect()
+    before = threads()
+    for _ in range(3):
+        session = open_session(path, api=api, threads=3)
+        session.run({"x": x})
+        assert threads() > before
+        session.close()
+        del session
+        gc.collect()
+        assert settled_threads(before) <= before
+
+
+@pytest.mark.parametrize("api", ["interpreter", "compiled"])
+def test_closing_gives_memory_back(tmp_path: Path, api: str) -> None:
+    """A session of more than 16 MB; twenty that kept theirs would add 320."""
+    path, x = TARGET.compile(lower(LARGE), tmp_path, "model").main, np.ones((1, 1024, 1024), np.float32)
+
+    def cycle() -> None:
+        session = open_session(path, api=api)
+        binding = session.bind()
+        binding.inputs["x"].fill(1)
+        binding.run()
+        session.run({"x": x})
+        session.close()
+
+    assert growth(cycle) < 64 * MB
+
+
+def test_sessions_are_kept_per_shape_within_their_bound(tmp_path: Path) -> None:
+    session: Any = open_session(unary(tmp_path / "m.tflite", "NEG", [("x", (-1, 3))], ["y"]), specialise=2)
+    assert session.inputs[0].shape == (None, 3)
+    for rows in (1, 2, 1, 3, 1):
+        x = np.arange(rows * 3, dtype=np.float32).reshape(rows, 3)
+        np.testing.assert_array_equal(session.run({"x": x})["y"], -x)
+    assert session.shapes == [{"x": (3, 3)}, {"x": (1, 3)}]
+    kept = session._sessions[(("x", (3, 3)),)]
+    session.run({"x": np.ones((3, 3), np.float32)})
+    assert session._sessions[(("x", (3, 3)),)] is kept
+    with pytest.raises(EdgecError, match="has shape"):
+        session.run({"x": np.ones((3, 4), np.float32)})
+    session.close()
+    with pytest.raises(EdgecError, match="closed"):
+        session.run({"x": np.ones((1, 3), np.float32)})
