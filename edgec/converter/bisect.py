@@ -21,6 +21,7 @@ from edgec.converter.bisection.report import BisectReport, decibels, node_report
 from edgec.converter.bisection.steps import FUSED, Step, Steps, Watch, find_steps
 from edgec.converter.calibration.data import Samples
 from edgec.converter.calibration.images import ImageOptions
+from edgec.converter.calibration.mixed.options import Metric
 from edgec.converter.calibration.options import precision_options
 from edgec.converter.calibration.quantizing import METHOD, is_quantized
 from edgec.converter.convert import known_options
@@ -35,7 +36,7 @@ from edgec.ir.graph import Model
 from edgec.ir.passes.base import parse_pipeline
 from edgec.runtime.session import TensorSpec
 from edgec.targets import registry
-from edgec.targets.base import TargetOptions
+from edgec.targets.base import TargetOptions, taking
 
 BELOW_DB: Final = 10.0
 """Signal to noise of a wrong value, decibels, at any precision."""
@@ -70,6 +71,7 @@ def bisect(
     passes: str | None = None,
     max_drop: float | None = None,
     raise_to: str | None = None,
+    metric: str | Metric | None = None,
     target_options: Mapping[str, Any] | None = None,
     below_db: float | None = None,
     above_db: float | None = None,
@@ -94,7 +96,7 @@ def bisect(
     """
     path = Path(model)
     chosen = registry.load(target)
-    if chosen.takes(path):
+    if taking(chosen, path) is not None:
         raise UsageError(
             "EDG001",
             f"'{path.name}' cannot be bisected for {chosen.name}",
@@ -115,6 +117,7 @@ def bisect(
         max_drop,
         raise_to,
         isolate,
+        metric,
     )
     below_db, above_db = thresholds(wanted.precision, below_db, above_db)
     extra = known_options(chosen, target_options or {})

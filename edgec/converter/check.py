@@ -17,7 +17,7 @@ from edgec.converter.prepare import Inspection, Progress, prepare, silent
 from edgec.converter.source import SourceNode, SourceNodes
 from edgec.errors import EXIT_UNSUPPORTED, EdgecError
 from edgec.targets import registry
-from edgec.targets.base import NodeSupport, Placement, Refusal, TargetOptions, Verdict
+from edgec.targets.base import NodeSupport, Placement, Refusal, TargetOptions, Verdict, taking
 
 SCHEMA: Final = "edgec-check-1"
 
@@ -116,9 +116,10 @@ def check(
     """
     path = Path(model)
     chosen = registry.load(target)
-    if chosen.takes(path):
+    taker = taking(chosen, path)
+    if taker is not None:
         progress(f"asking {chosen.name}")
-        found = chosen.support_lowered(path)
+        found = taker.support_lowered(path)
         return CheckReport(path.name, target, found.nodes, found.general, found.notes, found.facts)
     reading = SourceOptions(signature=signature, trust=trust)
     wanted = precision_options(chosen, precision, calibration, method, io_dtype, cache, 0, {})

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from edgec.converter import manifest as manifests
 from edgec.converter.calibration.data import Samples
 from edgec.converter.calibration.images import ImageOptions
+from edgec.converter.calibration.mixed.options import Metric
 from edgec.converter.calibration.options import precision_options, verified_as
 from edgec.converter.calibration.quantizing import METHOD
 from edgec.converter.importers import source_files
@@ -19,7 +20,7 @@ from edgec.converter.output import MANIFEST, REJECTED, OutputFolder, writing
 from edgec.converter.prepare import Inspection, Prepared, Progress, prepare, refuse, silent
 from edgec.errors import UsageError
 from edgec.targets import registry
-from edgec.targets.base import Artifact, Lowered, SessionSpec, Target, TargetOptions
+from edgec.targets.base import Artifact, Lowered, SessionSpec, Target, TargetOptions, taking
 
 if TYPE_CHECKING:
     from edgec.converter.verification.data import Feeds
@@ -89,6 +90,7 @@ def convert(
     io_dtype: str | None = None,
     max_drop: float | None = None,
     raise_to: str | None = None,
+    metric: str | Metric | None = None,
     cache: str | Path | None = None,
     images: ImageOptions | None = None,
     passes: str | None = None,
@@ -96,6 +98,7 @@ def convert(
     check_ir: bool = False,
     plan: bool = False,
     target_options: Mapping[str, Any] | None = None,
+    tuned: Mapping[str, Any] | None = None,
     isolate: bool = True,
     seed: int = 0,
     progress: Progress = silent,
@@ -124,16 +127,20 @@ def convert(
         method: how ranges follow from the data: ``minmax``, ``percentile``, ``entropy`` or ``mse``.
         io_dtype: ``int8`` (``int16`` of int16x8) makes inputs and outputs integers, ``float16`` of float16 makes them
             that; by default what the target prefers.
-        max_drop: what ``mixed`` precision may lose, a share: of the top-1 accuracy where ``data`` has labels (0.01 by
-            default), else the relative L2 of the worst output (0.05 by default).
-        raise_to: what ``mixed`` precision raises nodes to, ``float32`` or ``float16``; by default what the target
-            prefers.
+        max_drop: what ``mixed`` precision may lose, a share of ``metric``: 0.01 of a score by default, 0.05 of the
+            relative L2.
+        metric: ``top-1`` (the default where ``data`` has labels), ``top-5``, ``relative-l2`` of the worst output, or a
+            function that scores outputs by labels.
+        raise_to: what ``mixed`` precision raises nodes to, such as ``float32`` or ``float16``; by default what the
+            target prefers.
         cache: folder for calibration statistics; the user's cache folder by default.
         passes: a pipeline instead of the target's own.
         print_ir_after: passes after which the IR is printed on standard error.
         check_ir: check the canonical form after every pass.
         plan: say what would be done and write nothing.
         target_options: options of this target only, such as ``{"segments": 2}`` of edgetpu.
+        tuned: what a study found (:meth:`edgec.tuner.applying.Tuned.entry`): the manifest holds it, and its session
+            options stand where sessions of the artifact find them.
         isolate: run the reference and the artifact in a process of their own, so that a crash there becomes an error.
         seed: of the random samples.
         progress: called with the name of each step as it begins.
@@ -161,10 +168,12 @@ def convert(
         max_drop,
         raise_to,
         isolate,
+        metric,
     )
     extra = known_options(chosen, target_options or {})
     options = TargetOptions(io_layout or chosen.io_layout, wanted.precision, extra, wanted.mixed.raise_to)
-    if chosen.takes(path):
+    taker = taking(chosen, path)
+    if taker is not None:
         from edgec.converter.direct import DirectSamples, convert_file
 
         unused: dict[str, object] = {"input_shapes": input_shapes, "batch": batch, "passes": passes}
@@ -173,7 +182,7 @@ def convert(
             [name for name, value in unused.items() if value] + ["io_layout"] * (io_layout is not None), path
         )
         direct = DirectSamples(None if data is None else Path(data), dict(ranges or {}), seed, isolate)
-        return convert_file(path, chosen, folder, options, direct, plan=plan, progress=progress)
+        return convert_file(path, taker, folder, options, direct, plan=plan, progress=progress)
     shown = (print_ir_after,) if isinstance(print_ir_after, str) else tuple(print_ir_after)
 
     def begin() -> Prepared:
@@ -210,9 +219,13 @@ def convert(
             return _verify(prepared, lowered, file, spec, samples)
 
         artifact, report = make(chosen, lowered, place, STEM, proven, source, progress)
+        if tuned is not None:
+            chosen.write_session(artifact.main, tuned["session"])
         notes = (*prepared.notes, *lowered.notes, *artifact.notes)
         facts = chosen.inspect(artifact.main)
         document = _manifest(prepared, lowered, artifact, samples, facts, report, notes)
+        if tuned is not None:
+            document["tuned"] = dict(tuned)
         written = place.working / MANIFEST
         written.write_text(manifests.to_text(document), encoding="utf-8")
         progress("moving into place")

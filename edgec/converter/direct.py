@@ -26,7 +26,7 @@ from edgec.errors import UsageError, VerificationError
 from edgec.ir.inference import CANONICAL_OPSET
 from edgec.ir.types import Array
 from edgec.runtime.session import Session, TensorSpec
-from edgec.targets.base import SessionSpec, Target, TargetOptions
+from edgec.targets.base import FileTarget, SessionSpec, Target, TargetOptions
 
 if TYPE_CHECKING:
     from edgec.runtime.isolation import Worker
@@ -48,7 +48,7 @@ class DirectSamples:
 
 def convert_file(
     path: Path,
-    target: Target,
+    target: FileTarget,
     folder: Path,
     options: TargetOptions,
     samples: DirectSamples,
@@ -115,7 +115,7 @@ def _keep_source(path: Path, folder: Path, target: Target) -> None:
 
 
 def _plan(
-    path: Path, target: Target, folder: Path, options: TargetOptions, samples: DirectSamples, notes: list[str]
+    path: Path, target: FileTarget, folder: Path, options: TargetOptions, samples: DirectSamples, notes: list[str]
 ) -> dict[str, Any]:
     name = STEM + target.suffix
     origin = "random" if samples.data is None else samples.data.name

@@ -237,24 +237,6 @@ class Target(ABC):
         """Whether :meth:`session` can run an artifact on this machine."""
         return True
 
-    # Targets that take files made elsewhere, without the IR
-
-    def takes(self, path: Path) -> bool:
-        """Whether :meth:`import_lowered` reads the file."""
-        return False
-
-    def import_lowered(self, path: Path, options: TargetOptions) -> Lowered:
-        """A file that is already what the vendor's tool takes, such as an int8 .tflite.
-
-        Raises:
-            EdgecError: it is damaged, or nothing in it would run on the device.
-        """
-        raise NotImplementedError(f"{self.name} imports no files")
-
-    def support_lowered(self, path: Path) -> LoweredSupport:
-        """The verdict on every operator of such a file."""
-        raise NotImplementedError(f"{self.name} imports no files")
-
     @abstractmethod
     def session(self, artifact: Path, threads: int = 1) -> SessionSpec:
         """How to run the artifact on this machine."""
@@ -270,3 +252,28 @@ class Target(ABC):
     @abstractmethod
     def doctor(self) -> list[Finding]:
         """What this target needs on the machine."""
+
+
+class FileTarget(Target):
+    """A target that also takes files made elsewhere, byte for byte and without the IR, such as an int8 .tflite."""
+
+    @abstractmethod
+    def takes(self, path: Path) -> bool:
+        """Whether :meth:`import_lowered` reads the file."""
+
+    @abstractmethod
+    def import_lowered(self, path: Path, options: TargetOptions) -> Lowered:
+        """A file that is already what the vendor's tool takes.
+
+        Raises:
+            EdgecError: it is damaged, or nothing in it would run on the device.
+        """
+
+    @abstractmethod
+    def support_lowered(self, path: Path) -> LoweredSupport:
+        """The verdict on every operator of such a file."""
+
+
+def taking(target: Target, path: Path) -> FileTarget | None:
+    """The target, where it takes the file as it is; None where the file has to go through the IR."""
+    return target if isinstance(target, FileTarget) and target.takes(path) else None
