@@ -31,6 +31,12 @@ from edgec.cli import options
 )
 @click.option("--check-ir", is_flag=True, help="Check the canonical form after every pass.")
 @click.option("--plan", is_flag=True, help="Say what would be done and write nothing.")
+@click.option(
+    "--tuned",
+    type=click.Path(),
+    metavar="STUDY",
+    help="Convert as the winner of this study of edgec tune: its batch, precision, compiler and session options.",
+)
 @options.target_options
 @options.reporting
 def command(
@@ -50,6 +56,7 @@ def command(
     method: str,
     io_dtype: str | None,
     max_drop: float | None,
+    metric: str | None,
     raise_to: str | None,
     cache: str | None,
     mean: tuple[float, ...],
@@ -60,6 +67,7 @@ def command(
     print_ir_after: tuple[str, ...],
     check_ir: bool,
     plan: bool,
+    tuned: str | None,
     segments: int | None,
     accelerator: str | None,
     require_device: bool,
@@ -81,6 +89,14 @@ def command(
     from edgec.converter.calibration.images import ImageOptions
     from edgec.converter.convert import convert
 
+    found: dict[str, Any] | None = None
+    if tuned is not None:
+        from edgec.tuner.applying import for_conversion
+
+        given = {"--input-shape": shapes, "--batch": batch, "--precision": precision}
+        settings = for_conversion(tuned, model, target, [name for name, value in given.items() if value])
+        shapes, precision, found = dict(settings.input_shapes), settings.precision, dict(settings.entry)
+        extra = {**extra, **settings.target_options}
     with steps() as progress:
         result = convert(
             model,
@@ -99,6 +115,7 @@ def command(
             io_dtype=io_dtype,
             max_drop=max_drop,
             raise_to=raise_to,
+            metric=metric,
             cache=cache,
             images=ImageOptions(mean, scale, resize, layout and layout.upper()),
             passes=passes,
@@ -106,6 +123,7 @@ def command(
             check_ir=check_ir,
             plan=plan,
             target_options=extra,
+            tuned=found,
             seed=seed,
             progress=progress,
         )
@@ -135,13 +153,13 @@ def _show_mixed(mixed: dict[str, Any]) -> None:
     """The trade-off: one line per artifact that was tried, the chosen one marked."""
     from edgec.cli.tables import table
 
-    labelled = mixed["float_accuracy"] is not None
-    heading = ["", "raised", "loss", *(["accuracy"] if labelled else []), "rel L2", "int8 operations", "int8 weights"]
+    labelled = mixed["float_score"] is not None
+    heading = ["", "raised", "loss", *(["score"] if labelled else []), "rel L2", "int8 operations", "int8 weights"]
     rows = []
     for point in mixed["curve"]:
         chosen = all(point[key] == mixed[key] for key in ("raised", "loss", "boundaries", "int8_operations"))
         cells = [f"{point['raised']} of {mixed['nodes']}", _percent(point["loss"])]
-        cells += [_percent(point["accuracy"])] if labelled else []
+        cells += [_percent(point["score"])] if labelled else []
         cells += [_percent(point["relative_l2"]), _percent(point["int8_operations"]), _percent(point["int8_weights"])]
         rows.append([">" if chosen else "", *cells, point["boundaries"], "" if point["accepted"] else "too much"])
     click.echo(table(rows, [*heading, "boundaries", ""]))

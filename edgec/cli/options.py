@@ -251,19 +251,24 @@ def share(text: str) -> float:
 
 
 def mixed(command: Command) -> Command:
-    """``--max-drop`` and ``--raise-to``: what ``--precision mixed`` may lose, and what it raises nodes to."""
+    """``--max-drop``, ``--metric`` and ``--raise-to``: of ``--precision mixed``."""
     for option in (
         click.option(
             "--raise-to",
-            type=click.Choice(["float32", "float16"], case_sensitive=False),
-            help="What --precision mixed raises nodes to. Default: what the target prefers.",
+            type=click.Choice(["float32", "float16", "int16x8"], case_sensitive=False),
+            help="What --precision mixed raises nodes to, as far as the target has it. Default: what it prefers.",
+        ),
+        click.option(
+            "--metric",
+            type=click.Choice(["top-1", "top-5", "relative-l2"], case_sensitive=False),
+            help="What --max-drop is of. Default: top-1 accuracy where --data has labels, else the relative L2 of the "
+            "worst output.",
         ),
         click.option(
             "--max-drop",
             type=share,
             metavar="SHARE",
-            help="What --precision mixed may lose, for example 0.5%: of the top-1 accuracy where --data has labels, "
-            "else the relative L2 of the worst output.  [default: 1% or 5%]",
+            help="What --precision mixed may lose, for example 0.5%.  [default: 1% of accuracy, 5% of relative L2]",
         ),
     ):
         command = option(command)

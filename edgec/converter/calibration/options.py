@@ -8,7 +8,7 @@ from pathlib import Path
 from edgec.converter.calibration import cache as caches
 from edgec.converter.calibration.data import RANDOM, CalibrationData, Samples
 from edgec.converter.calibration.images import ImageOptions, image_files
-from edgec.converter.calibration.mixed.options import MixedOptions
+from edgec.converter.calibration.mixed.options import METRICS, Metric, MixedOptions
 from edgec.converter.calibration.quantizing import PrecisionOptions
 from edgec.errors import UsageError
 from edgec.targets.base import Target
@@ -45,6 +45,7 @@ def precision_options(
     max_drop: float | None = None,
     raise_to: str | None = None,
     isolate: bool = True,
+    metric: str | Metric | None = None,
 ) -> PrecisionOptions:
     """The options of :func:`edgec.converter.convert.convert` as one value, with the target's defaults.
 
@@ -81,12 +82,18 @@ def precision_options(
         raise UsageError(
             "EDG001", "--mean, --scale, --resize and --layout are for a folder of images", where="--calibration"
         )
-    if chosen != "mixed" and (max_drop is not None or raise_to is not None):
-        raise UsageError("EDG001", "--max-drop and --raise-to are for --precision mixed", where=f"--precision {chosen}")
+    if chosen != "mixed" and any(item is not None for item in (max_drop, raise_to, metric)):
+        raise UsageError(
+            "EDG001",
+            "--max-drop, --metric and --raise-to are for --precision mixed",
+            where=f"--precision {chosen}",
+        )
+    if isinstance(metric, str) and metric not in METRICS:
+        raise UsageError("EDG001", f"unknown metric '{metric}'", why=f"known: {', '.join(METRICS)}")
     if max_drop is not None and not 0 <= max_drop < 1:
         raise UsageError("EDG001", f"--max-drop {max_drop:g} is no share from 0 to 1", help="0.005, or 0.5%")
     samples = None if data is None else Path(data)
-    mixed = MixedOptions(max_drop, raise_to or next(iter(target.raises), "float32"), samples, isolate)
+    mixed = MixedOptions(max_drop, metric, raise_to or next(iter(target.raises), "float32"), samples, isolate)
     source = calibration if calibration is not None or not half else data or RANDOM
     found = None if source is None else CalibrationData(source, seed, dict(ranges), images or ImageOptions())
     folder = Path(cache) if cache is not None else caches.default_folder()

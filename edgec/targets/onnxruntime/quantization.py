@@ -21,7 +21,7 @@ COMPUTING = frozenset(
 """Operators with integer kernels, and activations that the kernel in front of them applies."""
 
 FIXED = {"Softmax": Fixed(1 / 256, 0)}
-"""QLinearSoftmax of version 1.31 gives nonsense at other scales.  Source: ONNX Runtime's own quantizer sets this one."""
+"""QLinearSoftmax of 1.31 gives nonsense at other scales.  Source: ONNX Runtime's own quantizer sets this one."""
 
 
 def rules(precision: str) -> QuantizationRules | None:

@@ -22,7 +22,7 @@ class TFLite(Target):
     suffix = ".tflite"
     static_shapes = True
     precisions = ("float32", "int8", "int16x8", "float16", "dynamic-int8", "mixed")
-    raises = ("float32", "float16")
+    raises = ("float32", "float16", "int16x8")
 
     def quantization(self, precision: str) -> QuantizationRules | None:
         """LiteRT's rules, see :mod:`edgec.targets.tflite.quantization`."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edgec.converter.calibration.data import CalibrationData, specs
 from edgec.converter.calibration.mixed.loss import Judge, Loss, Outputs
-from edgec.converter.calibration.mixed.options import DEFAULTS, MixedOptions
+from edgec.converter.calibration.mixed.options import MixedOptions, default_limit
 from edgec.converter.calibration.mixed.path import Choice, greedy_path
 from edgec.converter.calibration.mixed.search import Search, Trial
 from edgec.converter.calibration.mixed.sensitivity import THREADS, measure_noise
@@ -64,8 +64,8 @@ class Chooser:
         samples, labels = self._samples(model)
         with tempfile.TemporaryDirectory(prefix="edgec-mixed-") as folder, self._hosting() as host:
             runner = _Runner(self, model, quantize, samples, host, Path(folder))
-            judge = Judge(runner.reference(), labels)
-            limit = DEFAULTS[judge.metric] if self.mixed.max_drop is None else self.mixed.max_drop
+            judge = Judge(runner.reference(), labels, self.mixed.metric)
+            limit = default_limit(judge.metric) if self.mixed.max_drop is None else self.mixed.max_drop
 
             def evaluate(raised: frozenset[Unit]) -> Loss:
                 self.progress(f"trying {len(raised)} of {len(units.units)} nodes in {self.mixed.raise_to}")
@@ -81,10 +81,18 @@ class Chooser:
         """What turns the float model into the mixed one."""
         names = {node.name for unit in raised for node in unit.nodes}
         chosen = replace(quantize, keep=quantize.keep | names)
-        if self.mixed.raise_to != "float16" or not self.target.float16_graph:
-            return [chosen]
         integers = [node.name for node in chosen.chosen(graph)]
-        return [chosen, Float16(keep=(*integers, *_unfit(graph, quantize)))]
+        if self.mixed.raise_to == "float16" and self.target.float16_graph:
+            return [chosen, Float16(keep=(*integers, *_unfit(graph, quantize)))]
+        if self.mixed.raise_to == "int16x8":
+            rules = self.target.quantization("int16x8")
+            assert rules is not None
+            ranges = {f"{name}_dequantized": found for name, found in quantize.ranges.items()}
+            means = {f"{name}_dequantized": mean for name, mean in quantize.means.items()}
+            keep = quantize.keep.union(integers)
+            wider = Quantize(rules, {**quantize.ranges, **ranges}, keep, {**quantize.means, **means})
+            return [chosen, wider]
+        return [chosen]
 
     def _samples(self, model: Model) -> tuple[list[Feeds], list[Array] | None]:
         data = self.mixed.data
@@ -110,7 +118,7 @@ class Chooser:
             "metric": search.metric,
             "max_drop": search.limit,
             "raise_to": self.mixed.raise_to,
-            "float_accuracy": short(judge.float_accuracy),
+            "float_score": short(judge.float_score),
             **_point(units, best),
             "nodes": len(units.units),
             "raised_nodes": list(dict.fromkeys(unit.source for unit in raised)),
@@ -120,10 +128,10 @@ class Chooser:
 
     def _note(self, search: Search, best: Trial) -> str:
         plain = search.trials[0].loss
-        loss = f"the {search.metric} loss is {best.loss.value:.2%} (limit {search.limit:.2%})"
+        loss = f"the loss of {search.metric} is {best.loss.value:.2%} (limit {search.limit:.2%})"
         if not best.raised:
             return f"int8 alone is enough: {loss}"
-        count = f"{len(best.raised)} of {len(search.units.units)} nodes stay {self.mixed.raise_to}"
+        count = f"{len(best.raised)} of {len(search.units.units)} nodes are raised to {self.mixed.raise_to}"
         return f"{count}: {loss}; int8 alone loses {plain.value:.2%}"
 
 
@@ -133,7 +141,7 @@ def _point(units: Units, trial: Trial) -> dict[str, Any]:
         "raised": len(trial.raised),
         "loss": short(trial.loss.value),
         "relative_l2": short(trial.loss.relative_l2),
-        "accuracy": short(trial.loss.accuracy),
+        "score": short(trial.loss.score),
         "int8_operations": short(operations),
         "int8_weights": short(weights),
         "boundaries": units.boundaries(trial.raised),

@@ -1,15 +1,15 @@
-"""What a conversion loses: top-1 accuracy where the data has labels, else the relative L2 of the worst output."""
+"""What a conversion loses: a score where the data has labels, else the relative L2 of the worst output."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from edgec.converter.calibration.mixed.options import ACCURACY, RELATIVE_L2
+from edgec.converter.calibration.mixed.options import CLASSES, RELATIVE_L2, Metric
 from edgec.converter.verification.metrics import Difference, class_axis
 from edgec.errors import UsageError
 from edgec.ir.types import Array
@@ -25,44 +25,49 @@ class Loss:
     """How far a run of all samples is from the float model's.
 
     Attributes:
-        value: accuracy of the float model less that of the artifact (negative where the artifact is better), or the
+        value: score of the float model less that of the artifact (negative where the artifact is better), or the
             relative L2 of the worst output.
         relative_l2: of the worst output, whatever the metric.
-        accuracy: of the artifact, where there are labels.
+        score: of the artifact, where the metric is one.
     """
 
     value: float
     relative_l2: float
-    accuracy: float | None = None
+    score: float | None = None
 
     def within(self, limit: float) -> bool:
         """Whether a loss may be accepted: inside the limit, and close enough for the verification."""
         return self.value <= limit and self.relative_l2 <= WIDEST
 
 
-@dataclass
 class Judge:
     """Compares the outputs of artifacts with those of the float model on the same samples.
 
-    Attributes:
+    Args:
         expected: outputs of the float model, per sample.
-        labels: true classes, per sample one per prediction; None for the relative L2.
+        labels: true classes, per sample; None where the data has none.
+        metric: see :class:`edgec.converter.calibration.mixed.options.MixedOptions`.
+
+    Attributes:
+        metric: its name.
+        float_score: the float model's, None for the relative L2.
+
+    Raises:
+        UsageError: EDG037 for a metric that needs labels where there are none, or that do not fit any output.
     """
 
-    expected: Sequence[Outputs]
-    labels: Sequence[Array] | None = None
-    output: str | None = field(default=None, init=False)
-    float_accuracy: float | None = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
-        if self.labels is not None:
-            self.output = _classes(self.expected[0], self.labels[0].size)
-            self.float_accuracy = self._accuracy(self.expected)
-
-    @property
-    def metric(self) -> str:
-        """What the loss is measured in."""
-        return RELATIVE_L2 if self.labels is None else ACCURACY
+    def __init__(
+        self, expected: Sequence[Outputs], labels: Sequence[Array] | None = None, metric: str | Metric | None = None
+    ):
+        self.expected, self.labels = expected, labels
+        chosen = metric or (next(iter(CLASSES)) if labels is not None else RELATIVE_L2)
+        self.metric = chosen if isinstance(chosen, str) else getattr(chosen, "__name__", "function")
+        self._score: Metric | None = None
+        if chosen != RELATIVE_L2:
+            if labels is None:
+                raise UsageError("EDG037", f"the metric {self.metric} needs labels", help="in the .npz of --data")
+            self._score = chosen if callable(chosen) else Top(CLASSES[chosen], _classes(expected[0], labels[0].size))
+        self.float_score = self._scored(expected)
 
     def loss(self, outputs: Sequence[Outputs]) -> Loss:
         """The loss of an artifact that gave these outputs."""
@@ -72,20 +77,32 @@ class Judge:
                 if array.dtype.kind == "f":
                     found.setdefault(name, Difference()).add(array, actual[name])
         worst = max((_relative(item) for item in found.values()), default=0.0)
-        if self.labels is None or self.float_accuracy is None:
+        score = self._scored(outputs)
+        if score is None or self.float_score is None:
             return Loss(worst, worst)
-        accuracy = self._accuracy(outputs)
-        return Loss(self.float_accuracy - accuracy, worst, accuracy)
+        return Loss(self.float_score - score, worst, score)
 
-    def _accuracy(self, outputs: Sequence[Outputs]) -> float:
-        assert self.labels is not None and self.output is not None
+    def _scored(self, outputs: Sequence[Outputs]) -> float | None:
+        return None if self._score is None or self.labels is None else float(self._score(outputs, self.labels))
+
+
+@dataclass(frozen=True)
+class Top:
+    """The share of labels that are among the ``count`` largest classes of an output."""
+
+    count: int
+    output: str
+
+    def __call__(self, outputs: Sequence[Mapping[str, Array]], labels: Sequence[Array]) -> float:
         right = total = 0
-        for sample, labels in zip(outputs, self.labels, strict=True):
+        for sample, wanted in zip(outputs, labels, strict=True):
             array = sample[self.output]
             axis = class_axis(array.ndim)
-            predicted = np.argmax(array, -1 if axis is None else axis).reshape(-1)
-            right += int(np.count_nonzero(predicted == labels.reshape(-1)))
-            total += labels.size
+            rows = np.moveaxis(array, -1 if axis is None else axis, -1)
+            rows = rows.reshape(-1, rows.shape[-1])
+            best = np.argsort(-rows, axis=1, kind="stable")[:, : self.count]
+            right += int(np.count_nonzero((best == wanted.reshape(-1, 1)).any(axis=1)))
+            total += wanted.size
         return right / total
 
 

@@ -158,7 +158,7 @@ class Search:
     def _unreachable(self, last: Trial) -> VerificationError:
         return VerificationError(
             "EDG038",
-            f"the {self.metric} loss stays above --max-drop {self.limit:.3g}",
+            f"the loss of {self.metric} stays above --max-drop {self.limit:.3g}",
             why=f"with every node raised it is {last.loss.value:.3g} (relative L2 {last.loss.relative_l2:.3g})",
             help="a larger --max-drop, or --raise-to float32",
             details={"loss": last.loss.value, "relative_l2": last.loss.relative_l2, "max_drop": self.limit},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from edgec.converter.convert import ConversionResult, convert
 from edgec.converter.verify import verify_folder
 from edgec.errors import EdgecError
+from edgec.ir.types import Array
 from tests.converter.calibration.mixed.planted import BAD, network, samples, saved
 from tests.schemas import validate
 
@@ -45,7 +47,7 @@ def test_exactly_the_bad_place_is_raised(target: str, tmp_path: Path) -> None:
     assert (found["curve"][0]["raised"], found["curve"][0]["accepted"]) == (0, False)
     assert found["int8_weights"] == 1.0 and found["boundaries"] == 4
     assert set(BAD) <= set(result.document["quantization"]["float_nodes"])
-    assert any("2 of 10 nodes stay float32" in note for note in result.notes)
+    assert any("2 of 10 nodes are raised to float32" in note for note in result.notes)
     validate(result.document)
     validate(result.to_json())
     assert json.loads(result.manifest.read_text())["options"]["precision"] == "mixed"
@@ -98,11 +100,33 @@ def labelled(folder: Path, **more: Any) -> Path:
 def test_with_labels_the_loss_is_that_of_accuracy(tmp_path: Path) -> None:
     result = mixed(tmp_path, data=labelled(tmp_path), max_drop=0.02)
     found = chosen(result)
-    assert found["metric"] == "top-1 accuracy"
-    assert found["float_accuracy"] == 0.9
-    assert found["accuracy"] >= 0.9 - 0.02 and found["loss"] == pytest.approx(0.9 - found["accuracy"], abs=1e-3)
+    assert found["metric"] == "top-1"
+    assert found["float_score"] == 0.9
+    assert found["score"] >= 0.9 - 0.02 and found["loss"] == pytest.approx(0.9 - found["score"], abs=1e-3)
     assert found["samples"]["loss"] == 60
     validate(result.document)
+
+
+def test_the_metric_can_be_chosen_and_can_be_a_function(tmp_path: Path) -> None:
+    data = labelled(tmp_path)
+    plain = chosen(mixed(tmp_path, data=data, metric="relative-l2", max_drop=0.03))
+    assert plain["metric"] == "relative-l2" and plain["score"] is None
+    assert chosen(mixed(tmp_path, data=data, metric="top-5"))["float_score"] == 1.0  # there are four classes
+
+    def margin(outputs: Sequence[Mapping[str, Array]], labels: Sequence[Array]) -> float:
+        return float(np.mean([item["y"][0, wanted[0]] for item, wanted in zip(outputs, labels, strict=True)]))
+
+    found = chosen(mixed(tmp_path, data=data, metric=margin, max_drop=0.5))
+    assert found["metric"] == "margin" and found["float_score"] != plain["float_score"]
+
+
+def test_a_metric_of_labels_needs_labels(tmp_path: Path) -> None:
+    with pytest.raises(EdgecError) as caught:
+        mixed(tmp_path, metric="top-1")
+    assert caught.value.code == "EDG037"
+    with pytest.raises(EdgecError) as caught:
+        mixed(tmp_path, metric="bleu")
+    assert caught.value.code == "EDG001"
 
 
 def test_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
@@ -128,6 +152,17 @@ def test_nodes_can_be_raised_to_float16(target: str, tmp_path: Path) -> None:
         types = {node.op_type: node for node in onnx.load(str(result.artifact)).graph.node}
         assert "Cast" in types and "QuantizeLinear" in types
     validate(result.document)
+
+
+def test_nodes_can_be_raised_to_int16_between_integers(tmp_path: Path) -> None:
+    result = mixed(tmp_path, max_drop=0.01, raise_to="int16x8")
+    found = chosen(result)
+    assert tuple(found["raised_nodes"]) == BAD and found["loss"] <= 0.01
+    operators = result.document["artifact"]["operators"]
+    assert (operators["QUANTIZE"], operators["DEQUANTIZE"]) == (3, 1)  # into int8, to 16 bits and back; the output
+    with pytest.raises(EdgecError) as caught:
+        mixed(tmp_path, "onnxruntime", raise_to="int16x8")
+    assert caught.value.code == "EDG001"
 
 
 def test_the_options_belong_to_mixed_and_need_data(tmp_path: Path) -> None:
