@@ -15,6 +15,11 @@ from edgec.errors import EXIT_TOOL_MISSING, UsageError
 from edgec.targets.base import Finding
 
 PACKAGES = ("onnx", "onnxruntime", "ai-edge-litert", "numpy", "flatbuffers", "click", "rich", "optuna")
+EXTRAS = {
+    "tensorflow": (("tensorflow", "tf2onnx", "tf-keras"), "to read SavedModel folders and Keras files"),
+    "images": (("pillow",), "to calibrate with folders of images"),
+}
+"""Extras that belong to no target: their packages, and what they are needed for."""
 
 
 @click.command(name="doctor", short_help="Look at this machine: is everything here that the targets need?")
@@ -55,6 +60,8 @@ def examine() -> Iterator[Finding]:
         found = package_version(package)
         yield Finding(package, found is not None, found or "not installed", f"pip install {package}")
     yield _temporary()
+    for extra in EXTRAS:
+        yield _extra(extra)
     for name in registry.names():
         try:
             target = registry.load(name)
@@ -63,6 +70,21 @@ def examine() -> Iterator[Finding]:
             continue
         for finding in target.doctor():
             yield Finding(f"target {name}: {finding.subject}", finding.ok, finding.detail, finding.help)
+
+
+def _extra(name: str) -> Finding:
+    """Whether an extra is there; nothing is wrong without it."""
+    from edgec.converter.manifest import package_version
+
+    packages, purpose = EXTRAS[name]
+    found = {package: package_version(package) for package in packages}
+    install = f"pip install 'edgec[{name}]'"
+    missing = [package for package, version in found.items() if version is None]
+    detail = ", ".join(f"{package} {version}" for package, version in found.items() if version is not None)
+    if missing:
+        lacking = f"{' and '.join(missing)} not installed (needed {purpose}: {install})"
+        detail = f"{detail}; {lacking}" if detail else lacking
+    return Finding(f"extra {name}", True, detail, install if missing else "")
 
 
 def _temporary() -> Finding:

@@ -136,3 +136,30 @@ def test_the_ir_is_printed_on_standard_error(capsys: pytest.CaptureFixture[str],
     assert "# after import" in text.err
     assert "# after fold-constants" in text.err
     assert "Conv" in text.err
+
+
+def test_doctor_says_what_optional_parts_are_for_and_how_to_get_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EDGEC_VELA", str(tmp_path / "absent"))
+    monkeypatch.setattr(
+        "edgec.converter.manifest.package_version", lambda name: None if name == "tensorflow" else "1.0"
+    )
+    found = {item["subject"]: item for item in document(capsys, "doctor")["findings"]}
+    assert found["extra tensorflow"]["ok"], "nothing is wrong without it"
+    assert "SavedModel" in found["extra tensorflow"]["detail"]
+    assert found["extra tensorflow"]["help"] == "pip install 'edgec[tensorflow]'"
+    assert found["extra images"]["detail"] == "pillow 1.0"
+    assert "edgec[ethosu]" in found["target ethosu: vela"]["detail"]
+    assert "needed to compile" in found["target edgetpu: edgetpu_compiler"]["detail"]
+
+
+def test_doctor_sees_a_vela_that_does_not_start(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = tmp_path / "vela"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("EDGEC_VELA", str(broken))
+    found = {item["subject"]: item for item in document(capsys, "doctor", code=5)["findings"]}
+    assert not found["target ethosu: vela"]["ok"] and found["target ethosu: vela"]["help"]

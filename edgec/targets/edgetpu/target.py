@@ -118,11 +118,11 @@ class EdgeTPU(AcceleratorTarget[CompilerOptions]):
 
         program = compiler.TOOL.find()
         found = probe()
-        place = "not found (needed to compile)" if program is None else str(program)
+        place = f"not found (needed to compile): {compiler.TOOL.install}" if program is None else str(program)
         seen = ", ".join(f"{item.kind} {item.path}" for item in found.devices) or "none (needed to run compiled models)"
         return [
             Finding(compiler.TOOL.name, True, place, compiler.TOOL.install),
-            Finding("libedgetpu", True, found.version or f"not usable: {found.problem}", found.help),
+            Finding("libedgetpu", True, found.version or f"not usable: {found.problem}; {found.help}", found.help),
             Finding("devices", True, seen),
         ]
 

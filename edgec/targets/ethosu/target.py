@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from edgec.errors import EdgecError
 from edgec.targets.base import Artifact, Finding, Lowered, SessionSpec, TargetOptions, Verdict
 from edgec.targets.ethosu import compiler
 from edgec.targets.ethosu.hardware import FAMILIES
@@ -105,10 +107,16 @@ class EthosU(AcceleratorTarget[VelaOptions]):
         return knobs(circumstances)
 
     def doctor(self) -> list[Finding]:
-        """Vela; it is not needed to check a model."""
+        """Vela and its version; it is not needed to check a model."""
         program = compiler.find()
-        place = "not found (needed to compile)" if program is None else str(program)
-        return [Finding(compiler.TOOL.name, True, place, compiler.TOOL.install)]
+        if program is None:
+            return [Finding(compiler.TOOL.name, True, f"not found (needed to compile): {compiler.TOOL.install}")]
+        try:
+            with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
+                version = compiler.version_of(program, Path(folder))
+        except EdgecError as error:
+            return [Finding(compiler.TOOL.name, False, error.why or error.message, error.help or compiler.TOOL.install)]
+        return [Finding(compiler.TOOL.name, True, f"{version}, {program}")]
 
 
 def _estimate(result: compiler.Compilation) -> str:
