@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -28,6 +29,7 @@ from benchmarks.measure.machine import describe as machine
 from edgec.converter.convert import convert
 from edgec.errors import EdgecError
 from edgec.runtime.isolation import Worker
+from edgec.runtime.lease import lease
 from edgec.runtime.measurement.subject import Subject, WarmUp
 from edgec.targets import registry
 from edgec.targets.knobs import Circumstances, Configuration, Setting
@@ -36,15 +38,16 @@ from edgec.tuner.space import Space, key_of, make_space
 RESULTS = Path(__file__).parent / "results" / "tuning-tables"
 MODELS: dict[str, tuple[str, tuple[int, ...], tuple[int, ...]]] = {
     "mnist-conv": ("Input3", (1, 28, 28), (1,)),
-    "squeezenet": ("data_0", (3, 224, 224), (1, 2, 4)),
-    "ppocr-cls": ("x", (3, 48, 192), (1, 2, 4, 8)),
+    "squeezenet": ("data_0", (3, 224, 224), (1, 4)),
+    "ppocr-cls": ("x", (3, 48, 192), (1, 4)),
 }
 """Model to its input, the shape of one sample and the batches of its table."""
 PRECISIONS = {
     "onnxruntime": ("float32", "float16", "int8"),
     "tflite": ("float32", "float16", "dynamic-int8", "int8", "int16x8"),
 }
-SLICE_S = 0.05
+SLOT_S = 0.006
+BLOCKS = 5
 OPENING = ("EDG302", "EDG303", "EDG040")
 """Errors that are a session's and not the conversion's."""
 USES = 40
@@ -55,7 +58,10 @@ def space_of(model: str, target: str) -> Space:
     """The target's own knobs for the model, on two processors."""
     precisions = PRECISIONS[target]
     knobs = registry.load(target).knobs(Circumstances(2, 1, "float32", precisions))
-    return make_space(knobs, {"batch": MODELS[model][2]}, {})
+    asked: dict[str, tuple[Setting, ...]] = {"batch": MODELS[model][2]}
+    if target == "onnxruntime":
+        asked["arena_extend"] = (None,)
+    return make_space(knobs, asked, {})
 
 
 def converted(models: Path, cache: Path, model: str, target: str, configuration: Configuration) -> Path:
@@ -77,31 +83,60 @@ def converted(models: Path, cache: Path, model: str, target: str, configuration:
 
 
 class Timer:
-    """Times configurations in a worker process that is replaced now and then, and whenever it has failed."""
+    """Times configurations against the default, which stays open, in worker processes.
 
-    def __init__(self) -> None:
-        self._worker: Worker | None = None
+    The machine is not quiet, so a time is the default's time, multiplied by how a configuration compares with it in
+    interleaved blocks (default, candidate, candidate, default): the ratio of the lower quartiles of the runs, which is
+    what other work on the machine moves least.  Workers are replaced now and then, and whenever one has failed.
+    """
+
+    def __init__(self, target: str, default: Path, session: Mapping[str, Setting], feeds: dict[str, Any]) -> None:
+        self._target = target
+        self._worker = Worker()
         self._used = 0
+        self._home = Worker()
+        self._default = self._open(self._home, default, session, feeds)
+        slots = [np.quantile(self._default.time(count_of(self._default)), 0.25) for _ in range(20)]
+        self.default_ms = float(np.quantile(slots, 0.25)) * 1e3
 
-    def milliseconds(self, artifact: Path, target: str, session: Mapping[str, Setting], feeds: dict[str, Any]) -> float:
-        """Of one run: the median of some fifty milliseconds of runs after a short warm-up."""
-        if self._worker is None or self._used >= USES:
+    def milliseconds(self, artifact: Path, session: Mapping[str, Setting], feeds: dict[str, Any]) -> float:
+        """Of one run."""
+        if self._used >= USES:
             self.renew()
-        assert self._worker is not None
         self._used += 1
-        spec = registry.load(target).session(artifact)
-        opened = self._worker.open(spec.factory, artifact, {**spec.options, **session})
-        subject = Subject(opened, [feeds], WarmUp(3, 0.03, 0.15))
-        count = max(3, min(200, round(SLICE_S / max(subject.latency_s, 1e-9))))
-        median = float(np.median(subject.time(count))) * 1e3
+        subject = self._open(self._worker, artifact, session, feeds)
+        sides = (self._default, subject)
+        counts = [count_of(side) for side in sides]
+        logarithms = []
+        for block in range(BLOCKS):
+            slots: list[list[float]] = [[], []]
+            for which in (0, 1, 1, 0) if block % 2 == 0 else (1, 0, 0, 1):
+                slots[which].append(float(np.quantile(sides[which].time(counts[which]), 0.25)))
+            logarithms.append(float(np.mean(np.log(slots[1])) - np.mean(np.log(slots[0]))))
         subject.close()
-        return median
+        return self.default_ms * math.exp(float(np.median(logarithms)))
+
+    def _open(self, worker: Worker, artifact: Path, session: Mapping[str, Setting], feeds: dict[str, Any]) -> Subject:
+        spec = registry.load(self._target).session(artifact)
+        opened = worker.open(spec.factory, artifact, {**spec.options, **session})
+        subject = Subject(opened, [feeds], WarmUp(3, 0.02, 0.1))
+        subject.warm_up()
+        return subject
 
     def renew(self) -> None:
-        """End the worker, and start another."""
-        if self._worker is not None:
-            self._worker.close()
+        """End the candidates' worker, and start another."""
+        self._worker.close()
         self._worker, self._used = Worker(), 0
+
+    def close(self) -> None:
+        """End both workers."""
+        self._worker.close()
+        self._home.close()
+
+
+def count_of(subject: Subject) -> int:
+    """Runs in one slot."""
+    return max(2, min(200, round(SLOT_S / max(subject.latency_s, 1e-9))))
 
 
 def record(models: Path, cache: Path, model: str, target: str, repeats: int) -> None:
@@ -119,8 +154,13 @@ def record(models: Path, cache: Path, model: str, target: str, repeats: int) -> 
     for point in points:
         rows.setdefault(key_of(point), {"configuration": point, "ms": [], "failed": None})
     name, shape, _ = MODELS[model]
-    timer = Timer()
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(len(next(iter(rows.values()))["ms"]))
+    timer = Timer(
+        target,
+        converted(models, cache, model, target, space.default),
+        space.session(space.default),
+        {name: np.random.default_rng(1).random((int(space.default["batch"] or 1), *shape), np.float32)},
+    )
     while (done := min(len(row["ms"]) for row in rows.values() if row["failed"] is None)) < repeats:
         began = time.monotonic()
         for position in rng.permutation(len(points)):
@@ -138,7 +178,8 @@ def record(models: Path, cache: Path, model: str, target: str, repeats: int) -> 
                 artifact = converted(models, cache, model, target, point)
                 if str(point["precision"]) in ("int8", "int16x8"):
                     sample = fitting(artifact, target, sample)
-                found = timer.milliseconds(artifact, target, space.session(point), {name: sample})
+                with lease("cpu"):
+                    found = timer.milliseconds(artifact, space.session(point), {name: sample})
                 row["ms"].append(float(f"{found:.4g}"))
             except EdgecError as error:
                 row["failed"] = f"{error.code}: {error.message}"
@@ -150,7 +191,9 @@ def record(models: Path, cache: Path, model: str, target: str, repeats: int) -> 
         temporary = path.with_suffix(".part")
         temporary.write_text(compact(table), encoding="utf-8")
         os.replace(temporary, path)
-        print(f"{model} {target}: {len(points)} configurations, repeat {done + 1}, {time.monotonic() - began:.0f} s")
+        seconds = time.monotonic() - began
+        print(f"{model} {target}: {len(points)} configurations, repeat {done + 1}, {seconds:.0f} s", flush=True)
+    timer.close()
 
 
 def fitting(artifact: Path, target: str, sample: Any) -> Any:

@@ -20,7 +20,7 @@ def _read(text: str, units: dict[str, Any], example: str) -> float:
         raise click.BadParameter(
             f"'{text}' is nothing like {example}; units: {', '.join(name for name in units if name)}"
         )
-    value = float(match[1]) * known[match[2].lower()]
+    value: float = float(match[1]) * known[match[2].lower()]
     if not 0 < value < float("inf"):
         raise click.BadParameter(f"'{text}' is not positive")
     return value

@@ -165,7 +165,8 @@ def load(
             accelerators and execution providers.
     """
     manifest, artifact, spec = locate(folder)
-    given = {**spec.options, **options}
+    tuned = manifest.get("tuned", {}).get("session", {})
+    given = {**spec.options, **tuned, **options}
     if isolated:
         try:
             session: Session = open_isolated(

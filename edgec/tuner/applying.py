@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -149,10 +149,28 @@ def _checked(folder: Path) -> dict[str, Any]:
     return document
 
 
-def require_model(study: StudyResult, model: Path, target: str) -> None:
-    """Refuse another model or target than the study's (EDG811)."""
-    if target != study.header["target"]:
-        raise UsageError("EDG811", f"the study is of the target {study.header['target']}, not of {target}")
-    if not model.exists() or manifests.source_hash(model) != study.header["model"]["sha256"]:
-        name = study.header["model"]["name"]
-        raise UsageError("EDG811", f"'{model.name}' is not the model of the study", why=f"that is '{name}'")
+def for_conversion(study: str | Path, model: str | Path, target: str, given: Sequence[str]) -> Tuned:
+    """The settings for converting the study's model again.
+
+    Args:
+        given: options of the command line that the study decides.
+
+    Raises:
+        EdgecError: EDG001 for options that contradict the study, EDG811 for another target, EDG810, EDG813, EDG815.
+    """
+    found = read_study(study)
+    tuned = tuned_settings(found)
+    if given:
+        raise UsageError("EDG001", f"{', '.join(given)} cannot be given with --tuned", why="the study decides it")
+    if target != tuned.target:
+        raise UsageError("EDG811", f"the study is of the target {tuned.target}, not of {target}")
+    if not Path(model).exists():
+        return tuned  # the conversion says so
+    if manifests.source_hash(Path(model)) != found.header["model"]["sha256"]:
+        name = found.header["model"]["name"]
+        raise UsageError(
+            "EDG811",
+            f"'{Path(model).name}' is not the model of the study",
+            why=f"that is '{name}', and what was measured of it says nothing of another model",
+        )
+    return tuned
