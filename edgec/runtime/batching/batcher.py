@@ -36,7 +36,7 @@ class DynamicBatcher:
     Args:
         session: any :class:`edgec.runtime.session.Session`.
         max_batch: most samples of a batch.
-        max_delay_s: how long a sample waits for others at most, seconds. A batch that runs makes it wait longer: for its
+        max_delay_s: how long a sample waits for others at most, seconds. A running batch makes it wait longer: for its
             end, and up to a quarter of its time for those who just got their answers to come again.
         queue_limit: samples that may wait; 4 * max_batch when None.
         when_full: "block" makes :meth:`submit` wait for room, "raise" refuses the sample at once (EDG721).

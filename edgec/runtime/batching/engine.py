@@ -63,7 +63,8 @@ class Engine:
         lock = threading.RLock()
         self._lock = lock
         self._work = threading.Condition(lock)
-        self._room = threading.Condition(lock)
+        self._line: deque[threading.Condition] = deque()  # those who wait for room
+        self._idle = threading.Condition(lock)
         self._turn = threading.Lock()  # whoever has it gathers the next batch and runs it
         self._buckets: OrderedDict[Signature, deque[Request]] = OrderedDict()
         self._waiting = 0
@@ -98,17 +99,16 @@ class Engine:
         check_process(self.process)
         end = None if timeout is None else time.monotonic() + timeout
         with self._lock:
-            while not self._closing and self._waiting >= self._rules.queue_limit:
-                left = None if end is None else end - time.monotonic()
-                if self._rules.when_full == "raise" or self._in_worker() or (left is not None and left <= 0):
-                    self._counts.refused += 1
-                    raise QueueFull(
-                        "EDG721",
-                        "the batcher's queue is full",
-                        why=f"{self._waiting} samples wait",
-                        help="send fewer, wait longer, or give it a larger queue_limit",
-                    )
-                self._room.wait(left)
+            impatient = self._rules.when_full == "raise" or self._in_worker()
+            full = self._waiting >= self._rules.queue_limit or (self._line and not impatient)
+            if full and not self._closing and (impatient or not self._wait_in_line(end)):
+                self._counts.refused += 1
+                raise QueueFull(
+                    "EDG721",
+                    "the batcher's queue is full",
+                    why=f"{self._waiting} samples wait",
+                    help="send fewer, wait longer, or give it a larger queue_limit",
+                )
             if self._closing:
                 raise Closed("EDG722", "the batcher is closed", help="submit before close()")
             self._sequence += 1
@@ -122,6 +122,26 @@ class Engine:
             self._peak = max(self._peak, self._under_way)
             if self._waiting == 1 or self._enough(self._buckets[request.signature]):
                 self._work.notify()
+
+    def _wait_in_line(self, end: float | None) -> bool:
+        """Wait for room; who came first gets it first. False when the time is over; under the lock."""
+        place = threading.Condition(self._lock)
+        self._line.append(place)
+        try:
+            while not self._closing and (self._line[0] is not place or self._waiting >= self._rules.queue_limit):
+                left = None if end is None else end - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                place.wait(left)
+            return True
+        finally:
+            self._line.remove(place)
+            self._call_next(1)
+
+    def _call_next(self, taken: int = 0) -> None:
+        """Wake who is first in the line, when there is room besides the places that are about to be taken."""
+        if self._line and (self._closing or self._waiting + taken < self._rules.queue_limit):
+            self._line[0].notify()
 
     def run_alone(self, request: Request) -> bool:
         """Run a request in the caller's thread, when nobody else is there: two changes of threads less.
@@ -150,8 +170,7 @@ class Engine:
                 self._peak = self._under_way - 1
                 if self._waiting:
                     self._work.notify()
-                if self._closing:
-                    self._room.notify_all()
+                self._idle.notify_all()
             self._conclude([request], [answer])
         return True
 
@@ -182,7 +201,7 @@ class Engine:
             thread.join(None if end is None else max(0.0, end - time.monotonic()))
         with self._lock:
             while self._borrowed and (end is None or time.monotonic() < end):
-                self._room.wait(None if end is None else end - time.monotonic())
+                self._idle.wait(None if end is None else end - time.monotonic())
             borrowed = self._borrowed
         if not borrowed and not any(thread.is_alive() for thread in self._threads):
             self._own.close()
@@ -206,7 +225,7 @@ class Engine:
             if self._closing == "cancel":
                 abandoned = [request for bucket in self._buckets.values() for request in bucket]
             self._work.notify_all()
-            self._room.notify_all()
+            self._call_next()
         for request in abandoned:
             request.future.cancel()
 
@@ -232,7 +251,7 @@ class Engine:
             self._waiting -= 1
             self._under_way -= 1
             self._counts.cancelled += 1
-            self._room.notify()
+            self._call_next()
             self._work.notify_all()
 
     def _in_worker(self) -> bool:
@@ -279,10 +298,10 @@ class Engine:
         head = oldest[0]
         if self._closing or head.sequence <= self._flushed:
             return oldest, 0.0
-        due = max(head.due, self._free_since + self._grace_s)
-        if due <= now:
-            return oldest, 0.0
         full = [bucket for bucket in self._buckets.values() if len(bucket) >= self._rules.max_batch]
+        due = max(head.due, self._free_since + self._grace_s)
+        if due <= now or (full and head.due <= now):  # nobody waits for company while others run
+            return oldest, 0.0
         if full:
             return min(full, key=lambda bucket: bucket[0].sequence), 0.0
         if self._enough(oldest):
@@ -309,7 +328,6 @@ class Engine:
         while bucket and len(batch) < self._rules.max_batch:
             request = bucket.popleft()
             self._waiting -= 1
-            self._room.notify()
             if request.future.set_running_or_notify_cancel():
                 request.started = now
                 request.future._forget = None
@@ -319,6 +337,7 @@ class Engine:
                 self._counts.cancelled += 1
         if not bucket:
             del self._buckets[signature]
+        self._call_next()
         self._running.update(batch)
         self._peak = self._under_way
         return batch
