@@ -74,6 +74,7 @@ class QuantizationRules:
         fused: activations that their producer applies itself, so that nothing is quantized between the two.
         fuses: producers that can do so.
         per_channel: operators whose weights have one scale per result channel; other weights have one scale.
+        slow: operators whose integer kernels take longer than the float ones.
     """
 
     activation: DataType
@@ -84,6 +85,7 @@ class QuantizationRules:
     fused: frozenset[str] = frozenset({"Relu", "Clip"})
     fuses: frozenset[str] = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul"})
     per_channel: frozenset[str] = frozenset({"Conv", "ConvTranspose"})
+    slow: frozenset[str] = frozenset()
 
     @property
     def limits(self) -> tuple[int, int]:

@@ -20,6 +20,8 @@ ELEMENT_COST: Final = 2.0
 """What computing an element in float instead of integers costs, in multiplications."""
 BOUNDARY_COST: Final = 8.0
 """What turning an element into an integer or back costs, in multiplications."""
+SLOW_COST: Final = -50.0
+"""The same where the integer kernel is the slower one: so much is won."""
 WEIGHT_COST: Final = 1.0
 """What the three more bytes of a float weight cost, in multiplications."""
 
@@ -32,6 +34,7 @@ class Unit:
         index: position in the graph.
         nodes: one, or two where the second is applied by the kernel of the first.
         moves: whether it only moves its operands' integers, and so adds no noise of its own.
+        slow: whether its integer kernel takes longer than the float one.
         multiplications, elements, weights: of the first node, its results and its constant weights.
         noise: relative energy at the outputs that rounding its weights or constant operands adds.
         reads, gives: values at its border.
@@ -40,6 +43,7 @@ class Unit:
     index: int
     nodes: tuple[Node, ...]
     moves: bool
+    slow: bool
     multiplications: int
     elements: int
     weights: int
@@ -50,7 +54,8 @@ class Unit:
     @property
     def cost(self) -> float:
         """What float costs more than integers, without the borders."""
-        return self.multiplications + ELEMENT_COST * self.elements + WEIGHT_COST * self.weights
+        each = SLOW_COST if self.slow else ELEMENT_COST
+        return self.multiplications + each * self.elements + WEIGHT_COST * self.weights
 
     @property
     def source(self) -> str:
@@ -105,7 +110,7 @@ class Units:
 
     @cached_property
     def _mean(self) -> float:
-        return sum(unit.cost for unit in self.units) / max(len(self.units), 1)
+        return sum(max(unit.cost, 0) for unit in self.units) / max(len(self.units), 1)
 
     def noise(self, raised: Collection[Unit]) -> float:
         """Relative energy of the error at the outputs where some units are float."""
@@ -157,8 +162,10 @@ def find_units(graph: Graph, quantize: Quantize) -> Units:
     owner: dict[Node, Unit] = {}
     units: list[Unit] = []
     for nodes in quantize.units(graph):
-        moves = nodes[0].op in quantize.rules.same
-        unit = Unit(len(units), nodes, moves, _multiplications(nodes[0]), _size(nodes[-1].output), _weights(nodes[0]))
+        moves, slow = (nodes[0].op in kinds for kinds in (quantize.rules.same, quantize.rules.slow))
+        unit = Unit(
+            len(units), nodes, moves, slow, _multiplications(nodes[0]), _size(nodes[-1].output), _weights(nodes[0])
+        )
         units.append(unit)
         owner.update(dict.fromkeys(nodes, unit))
     edges = []
