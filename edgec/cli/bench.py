@@ -184,6 +184,9 @@ def _show_rows(screen: Console, title: str, rows: list[Row]) -> None:
         cells += [f"{energy * 1e3:.3g} mJ" if energy is not None else ""] if joules else []
         table.add_row(*cells, str(row.status))
     screen.print(table)
+    shapes = next((row.shapes for row in rows if row.shapes), {})
+    listed = ", ".join(f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in shapes.items())
+    screen.print(f"a run takes: {listed}" if listed else "", markup=False)
     for row in rows:
         for reason in row.reasons:
             setting_text = f"batch {row.batch or row.samples}, threads {row.threads or 'default'}"

@@ -24,7 +24,7 @@ from edgec.execution.load import locate
 from edgec.execution.measure import Row, RowStatus, measure_row
 from edgec.execution.samples import Sample, Samples
 from edgec.runtime.isolation import DEFAULT_TIMEOUT_S
-from edgec.runtime.lease import lease, to_standard_error
+from edgec.runtime.lease import device_of, lease, to_standard_error
 from edgec.runtime.measurement import (
     Duel,
     DuelRules,
@@ -213,15 +213,6 @@ def bench(
         if other is not None:
             _record(other, result.other_rows, device, result.notes)
     return result
-
-
-def device_of(options: Mapping[str, Any]) -> str:
-    """The name of the lease for sessions with these options: ``cpu``, ``cuda:0``, ``gpu``, ..."""
-    provider = str(options.get("provider") or "cpu").lower()
-    if provider in ("cuda", "tensorrt"):
-        return f"cuda:{options.get('device_id', 0)}"
-    accelerator = str(options.get("accelerator") or "cpu").lower()
-    return provider if provider != "cpu" else accelerator
 
 
 def _samples(

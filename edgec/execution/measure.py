@@ -49,6 +49,7 @@ class Row:
     Attributes:
         batch, threads: as they were asked for; None for the default.
         samples: samples per run.
+        shapes: input name to the extents that a run has.
         options: of the session.
         status, reasons: what came of it, and why it is not ok.
         latency: seconds per run.
@@ -67,6 +68,7 @@ class Row:
     reasons: tuple[str, ...] = ()
     code: str | None = None
     samples: int = 1
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     latency: Latency | None = None
     memory: PeakMemory | None = None
     device_memory: int | None = None
@@ -87,6 +89,7 @@ class Row:
             "batch": self.batch,
             "threads": self.threads,
             "samples_per_run": self.samples,
+            "shapes": {name: list(shape) for name, shape in self.shapes.items()},
             "options": dict(self.options),
             "status": str(self.status),
             "reasons": list(self.reasons),
@@ -158,6 +161,7 @@ def _measured(
         latency.reasons,
         None if stable else "EDG702",
         subject.samples_per_run,
+        subject.shapes,
         latency,
         subject.peak_memory,
         _device_memory(device, subject.process),

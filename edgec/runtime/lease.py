@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from edgec.errors import UsageError
 
@@ -96,6 +96,15 @@ def lease(
             _write(descriptor, None)
     finally:
         os.close(descriptor)
+
+
+def device_of(options: Mapping[str, Any]) -> str:
+    """The name of the device that sessions with these options run on: ``cpu``, ``cuda:0``, ``gpu``, ..."""
+    provider = str(options.get("provider") or "cpu").lower()
+    if provider in ("cuda", "tensorrt"):
+        return f"cuda:{options.get('device_id', 0)}"
+    accelerator = str(options.get("accelerator") or "cpu").lower()
+    return provider if provider != "cpu" else accelerator
 
 
 def holder(device: str, folder: Path | None = None) -> Holder | None:

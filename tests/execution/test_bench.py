@@ -13,9 +13,9 @@ import pytest
 
 import edgec.execution.bench as module
 from edgec.errors import EdgecError
-from edgec.execution.bench import bench, device_of
+from edgec.execution.bench import bench
 from edgec.execution.measure import RowStatus
-from edgec.runtime.lease import lease
+from edgec.runtime.lease import device_of, lease
 from edgec.runtime.measurement import Floor, Verdict
 from edgec.runtime.measurement.floor import cached_floor
 from edgec.targets.base import SessionSpec

@@ -144,3 +144,42 @@ def test_the_folder_is_the_same_with_and_without_a_login() -> None:
 def test_the_command_is_that_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/some/edgec/__main__.py", "bench", "out"])
     assert command_line() == "edgec bench out"
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+import numpy as np
+from edgec.runtime.lease import lease
+from edgec.runtime.measurement import open_subject
+with lease("cpu", folder=Path(sys.argv[1])):
+    with open_subject("tests.runtime.factories:open_sleeper", "50", {}, {"x": np.zeros((1, 2), np.float32)}) as subject:
+        print(subject.process, flush=True)
+        while True:
+            subject.time(20)
+"""
+
+
+def test_killing_a_coordinator_that_measures_leaves_no_worker_and_no_lease(tmp_path: Path) -> None:
+    coordinator = subprocess.Popen(
+        [sys.executable, "-c", MEASURE, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=os.getcwd()
+    )
+    assert coordinator.stdout is not None
+    with coordinator.stdout:
+        worker = int(coordinator.stdout.readline())
+        assert Path(f"/proc/{worker}").exists() and holder("cpu", tmp_path) is not None
+        coordinator.kill()
+        coordinator.wait()
+    deadline = time.monotonic() + 20
+    while _runs(worker) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not _runs(worker)
+    assert holder("cpu", tmp_path) is None
+
+
+def _runs(process: int) -> bool:
+    """Whether there is such a process that is more than a zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except FileNotFoundError:
+        return False

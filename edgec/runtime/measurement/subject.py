@@ -87,6 +87,7 @@ class Subject:
         inputs, outputs: of the session.
         load_s: seconds that loading took, imports not counted.
         process: the worker's process number.
+        shapes: input name to the extents that a run has (of the first sample).
         samples_per_run: the leading extent that all arrays of a run have in common, else 1.
         runs: how many timed runs there were; `cpu_s` the processor seconds that all threads spent in them, `preempted`
             how often the worker was put off its processor meanwhile.
@@ -100,7 +101,8 @@ class Subject:
         self.outputs: tuple[TensorSpec, ...] = session.outputs
         self.load_s = float(session.opening["load_s"])
         self.runs, self.cpu_s, self.wall_s, self.preempted = 0, 0.0, 0.0, 0
-        leading = {np.shape(array)[0] if np.ndim(array) else 0 for array in (samples[0] if samples else {}).values()}
+        self.shapes = {name: np.shape(array) for name, array in (samples[0] if samples else {}).items()}
+        leading = {shape[0] if shape else 0 for shape in self.shapes.values()}
         self.samples_per_run = max(leading.pop(), 1) if len(leading) == 1 else 1
         session.measure("feed", join(samples))
 
