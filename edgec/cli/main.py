@@ -159,6 +159,9 @@ def _report(given: list[str], error: EdgecError, cause: BaseException) -> int:
         sys.stdout.write(json.dumps(_document(given, error), indent=2, ensure_ascii=False, default=str) + "\n")
         sys.stdout.flush()
     sys.stderr.write(f"{error}\n")
+    if "--json" not in given:
+        for note in error.details.get("notes", ()):
+            sys.stderr.write(f"note: {note}\n")
     verification = error.details.get("verification")
     if verification and "--json" not in given:
         from edgec.cli.tables import show_verification

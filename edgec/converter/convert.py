@@ -221,7 +221,7 @@ def convert(
         artifact, report = make(chosen, lowered, place, STEM, proven, source, progress)
         if tuned is not None:
             chosen.write_session(artifact.main, tuned["session"])
-        notes = (*prepared.notes, *lowered.notes, *artifact.notes)
+        notes = (*lowered.notes, *artifact.notes)
         facts = chosen.inspect(artifact.main)
         document = _manifest(prepared, lowered, artifact, samples, facts, report, notes)
         if tuned is not None:

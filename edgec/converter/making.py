@@ -119,3 +119,4 @@ def _leave(
     error.where = f"the verified '{kept}' and the plan '{planned}' are written"
     error.help = command
     error.details.update(lowered=str(kept), plan_file=str(planned), command=command, verification=report.to_json())
+    error.details["notes"] = list(lowered.notes)

@@ -86,7 +86,7 @@ class Prepared:
         return self.target.refusals(self.model, self.options)
 
     def lower(self) -> Lowered:
-        """The artifact's contents.
+        """The artifact's contents; its notes begin with :attr:`notes`.
 
         Raises:
             UnsupportedError: the first refusal, with all of them in its details.
@@ -98,7 +98,17 @@ class Prepared:
             raise (refuse(self.target, refusals) if refusals else error) from None
         if self.quantized is not None:
             lowered.quantized_io = self.quantized.quantized_io
+        lowered.notes[:0] = [*self.notes, *_interface_notes(lowered)]
         return lowered
+
+
+def _interface_notes(lowered: Lowered) -> list[str]:
+    """How integers stand for the floats of inputs and outputs, and where channels lie."""
+    return [
+        f"'{name}' is {held.dtype.label}{', channels last' if name in lowered.layouts else ''}: "
+        f"real = {held.scale:.6g} * (integer - {held.zero_point})".replace("- -", "+ ")
+        for name, held in lowered.quantized_io.items()
+    ]
 
 
 def prepare(

@@ -116,6 +116,7 @@ def test_integer_inputs_and_outputs_are_declared_and_verified(tmp_path: Path) ->
     assert set(held) == {"x", "y"} and {item["dtype"] for item in held.values()} == {"int8"}
     assert {item["dtype"] for item in manifest["artifact"]["inputs"]} == {"int8"}
     assert "DEQUANTIZE" not in manifest["artifact"]["operators"]
+    assert any(note.startswith("'x' is int8: real = ") for note in manifest["notes"])
     assert verify_folder(tmp_path / "out", against=model, isolate=False).passed
 
 
@@ -236,6 +237,16 @@ def test_a_model_of_integers_has_nothing_to_quantize(tmp_path: Path) -> None:
     text = '<ir_version: 10, opset_import: ["" : 22]> g (int32[4] x) => (int32[4] y) { y = Add (x, x) }'
     error = refused(tmp_path, "random", text)
     assert error.code == "EDG034" and error.exit_code == 4 and "int32" in (error.why or "")
+
+
+def test_a_float_operator_without_an_integer_form_is_noted(tmp_path: Path) -> None:
+    text = SMALL.replace("{\n  c = Conv (x, w, b)", "{\n  s = Sin (x)\n  c = Conv (s, w, b)")
+    result = int8(tmp_path, written(tmp_path, text), saved(tmp_path, samples()))
+    assert any("(Sin) is computed in float32" in note for note in result.notes)
+    manifest = json.loads(result.manifest.read_text())
+    validate(manifest)
+    assert manifest["quantization"]["float_nodes"] == ["Sin_0"]
+    assert manifest["artifact"]["operators"]["SIN"] == 1 and manifest["artifact"]["operators"]["CONV_2D"] == 1
 
 
 def test_a_cancelled_calibration_leaves_nothing(tmp_path: Path) -> None:

@@ -200,6 +200,17 @@ def test_a_float_model_is_quantized_and_runs_on_the_device_whole(tmp_path: Path,
     assert edgec.check(DIGITS, target="edgetpu").facts["operators_on_cpu"] == 0
 
 
+def test_the_console_says_that_inputs_are_integers_and_channels_last(
+    tmp_path: Path, no_compiler: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the compiler is missing: the file that is left has them."""
+    arguments = ["convert", str(DIGITS), "-t", "edgetpu", "--calibration", str(DIGIT_SAMPLES)]
+    assert main([*arguments, "-o", str(tmp_path / "out")]) == 5
+    assert "note: 'x' is int8, channels last: real = " in capsys.readouterr().err
+    plan = json.loads((tmp_path / "out/model.plan.json").read_text(encoding="utf-8"))
+    assert any("'logits' is int8: real = " in note for note in plan["notes"])
+
+
 def test_a_float_tflite_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     net = Net()
     x = net.input(1, 4, dtype=DataType.FLOAT)
