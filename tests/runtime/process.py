@@ -1,4 +1,4 @@
-"""What this process holds: threads and memory."""
+"""What this process holds: threads and memory; and what its runtimes lack."""
 
 from __future__ import annotations
 
@@ -44,3 +44,11 @@ def growth(cycle: Callable[[], None], rounds: int = 20) -> int:
         cycle()
     gc.collect()
     return resident() - before
+
+
+def needs_compiled(api: str = "compiled") -> None:
+    """Skip where LiteRT is older than the options of its compiled model."""
+    from ai_edge_litert import compiled_model
+
+    if api == "compiled" and not hasattr(compiled_model, "CpuOptions"):
+        pytest.skip("this version of LiteRT has no compiled model with options")

@@ -21,6 +21,7 @@ from edgec.targets.tflite.session import open_session as open_tflite
 
 from .litert_files import unary
 from .nets import sample, save_net
+from .process import needs_compiled
 
 
 class Recording:
@@ -96,6 +97,7 @@ def test_a_specialised_session_binds(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["onnxruntime", "compiled", "interpreter"])
 def test_closing_waits_for_the_run_of_a_binding(tmp_path: Path, kind: str) -> None:
     """Otherwise the runtime would write into memory that has gone back to the pool."""
+    needs_compiled(kind)
     for _ in range(10):
         pool = HostPool()
         if kind == "onnxruntime":
@@ -131,6 +133,7 @@ def test_a_pool_that_is_too_small_says_so_and_keeps_nothing(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("element", [TensorType.FLOAT32, TensorType.INT32, TensorType.INT64])
 def test_a_compiled_model_computes_in_the_pool(tmp_path: Path, element: int) -> None:
+    needs_compiled()
     path = unary(tmp_path / "m.tflite", "NEG", [("a", (2, 3, 5)), ("b", (7,))], ["y", "z"], element=element)
     session, pool = open_tflite(path, api="compiled"), Recording()
     binding = session.bind(pool)

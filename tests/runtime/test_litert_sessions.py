@@ -15,7 +15,7 @@ from edgec.targets.tflite.session import open_session
 from tests.targets.tflite.lowered import lower
 
 from .litert_files import unary
-from .process import growth, settled_threads, threads
+from .process import growth, needs_compiled, settled_threads, threads
 
 MB = 1 << 20
 LARGE = """
@@ -31,6 +31,7 @@ agraph (float[1, 1024, 1024] x) => (float[1, 1024, 1024] y) {
 
 @pytest.mark.parametrize("api", ["interpreter", "compiled"])
 def test_closing_ends_the_threads_of_the_runtime(tmp_path: Path, api: str) -> None:
+    needs_compiled(api)
     path, x = TARGET.compile(lower(LARGE), tmp_path, "model").main, np.ones((1, 1024, 1024), np.float32)
     open_session(path, api=api).close()
     gc.collect()
@@ -48,6 +49,7 @@ def test_closing_ends_the_threads_of_the_runtime(tmp_path: Path, api: str) -> No
 @pytest.mark.parametrize("api", ["interpreter", "compiled"])
 def test_closing_gives_memory_back(tmp_path: Path, api: str) -> None:
     """A session of more than 16 MB; twenty that kept theirs would add 320."""
+    needs_compiled(api)
     path, x = TARGET.compile(lower(LARGE), tmp_path, "model").main, np.ones((1, 1024, 1024), np.float32)
 
     def cycle() -> None:

@@ -123,6 +123,10 @@ def test_the_arena_keeps_to_its_limit(tmp_path: Path) -> None:
     np.testing.assert_allclose(roomy.run({"x": x})["y"], open_session(path).run({"x": x})["y"], rtol=1e-5)
 
 
+@pytest.mark.skipif(
+    not hasattr(onnxruntime.InferenceSession, "create_ortvalue_from_shape_and_type"),
+    reason="this version of ONNX Runtime does not tell whether its arena keeps to its limit",
+)
 def test_a_limit_below_the_constants_is_refused(tmp_path: Path) -> None:
     """ONNX Runtime itself would drop the limit then, without a word."""
     path = save_product(tmp_path / "m.onnx")

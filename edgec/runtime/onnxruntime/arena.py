@@ -48,7 +48,8 @@ def check_limit(options: Options, session: Any) -> None:
     """Refuse a limit that ONNX Runtime would not hold.
 
     Its arena subtracts what it has from the limit without a sign: once the model's constants alone are over the limit,
-    there is none any more (seen with 1.31).  An allocation of more than the limit tells.
+    there is none any more (seen with 1.31).  An allocation of more than the limit tells; versions of ONNX Runtime that
+    do not offer one (seen with 1.26) are not asked.
 
     Raises:
         VerificationError: EDG302.

@@ -196,6 +196,6 @@ def _graph_options(number: int) -> Any:
     return options
 
 
-def _element(array: Array) -> int:
-    """The ONNX code of the array's element type."""
-    return int(DataType.of(array.dtype))
+def _element(array: Array) -> Any:
+    """The element type as ONNX Runtime wants it: NumPy's own, and ONNX's code where NumPy has none."""
+    return array.dtype.type if array.dtype.isbuiltin else int(DataType.of(array.dtype))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from edgec.errors import UsageError, VerificationError
+from edgec.errors import EdgecError, UsageError, VerificationError
 from edgec.ir.types import Array
 from edgec.runtime.session import Assignment, Pool, TensorSpec, bound_shape
 from edgec.runtime.specialised import SpecialisedSession
@@ -174,8 +174,15 @@ def open_session(path: str | Path, **options: Any) -> LiteRTSession | CompiledSe
     """
     wanted = options_from(options)
     if wanted.api == "compiled":
-        from edgec.targets.tflite.compiled import open_compiled
-
+        try:
+            from edgec.targets.tflite.compiled import open_compiled
+        except ImportError as error:
+            raise EdgecError(
+                "EDG522",
+                "this version of LiteRT has no compiled model with options",
+                why=str(error),
+                help="pip install --upgrade 'ai-edge-litert>=2.3', or leave out what needs it",
+            ) from error
         return open_compiled(Path(path), wanted)
     session = open_interpreter(path, wanted)
     if not wanted.specialise:

@@ -13,10 +13,15 @@ import pytest
 from edgec.errors import EdgecError
 from edgec.runtime.isolation import open_isolated
 from edgec.targets.tflite import TARGET
-from edgec.targets.tflite.compiled import missing_npu_libraries
 from edgec.targets.tflite.session import open_session
 
 from .lowered import lower
+
+compiled = pytest.importorskip(
+    "edgec.targets.tflite.compiled",
+    reason="this version of LiteRT has no compiled model with options",
+    exc_type=ImportError,
+)
 
 FACTORY = "edgec.targets.tflite.session:open_session"
 GPU = {"api": "compiled", "accelerator": "gpu"}
@@ -123,7 +128,7 @@ def test_several_threads_may_use_a_session(tmp_path: Path, api: str) -> None:
 
 
 def test_a_missing_npu_is_an_error_and_no_fallback(tmp_path: Path) -> None:
-    if not missing_npu_libraries(Path(ai_edge_litert.__file__).parent / "vendors"):
+    if not compiled.missing_npu_libraries(Path(ai_edge_litert.__file__).parent / "vendors"):
         pytest.skip("the libraries of an NPU's vendor are here")
     with pytest.raises(EdgecError) as caught:
         open_session(convolution(tmp_path / "m"), api="compiled", accelerator="npu")
@@ -131,11 +136,11 @@ def test_a_missing_npu_is_an_error_and_no_fallback(tmp_path: Path) -> None:
 
 
 def test_plug_ins_that_cannot_be_loaded_are_named(tmp_path: Path) -> None:
-    assert "no vendor's plug-in" in missing_npu_libraries(tmp_path)[0]
+    assert "no vendor's plug-in" in compiled.missing_npu_libraries(tmp_path)[0]
     library = tmp_path / "acme" / "dispatch" / "libLiteRtDispatch_Acme.so"
     library.parent.mkdir(parents=True)
     library.write_text("no library")
-    (problem,) = missing_npu_libraries(tmp_path)
+    (problem,) = compiled.missing_npu_libraries(tmp_path)
     assert problem.startswith("acme/dispatch/libLiteRtDispatch_Acme.so: ")
 
 
