@@ -393,3 +393,21 @@ def test_a_sum_of_several_operands_runs_on_integers(tmp_path: Path) -> None:
     result = int8(tmp_path, written(tmp_path, text), saved(tmp_path, samples()))
     assert result.document["quantization"]["float_nodes"] == []
     assert result.document["artifact"]["operators"]["ADD"] == 2
+
+
+def test_a_constant_joined_to_a_value_is_quantized_with_it(tmp_path: Path) -> None:
+    text = """<ir_version: 10, opset_import: ["" : 22]>
+    g (float[1,2,6,6] x) => (float[1,3,6,7] y)
+      <float[3,2,1,1] w = {0.5, -0.25, 0.125, 1.0, -1.0, 0.75}, float[1,2,6,1] token> {
+      j = Concat <axis = 3> (token, x)
+      y = Conv (j, w)
+    }"""
+    model = onnx.parser.parse_model(text)
+    token = np.linspace(-1, 1, 12, dtype=np.float32).reshape(1, 2, 6, 1)
+    held = [item for item in model.graph.initializer if item.name != "token"]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend([*held, onnx.numpy_helper.from_array(token, "token")])
+    onnx.save(model, tmp_path / "source.onnx")
+    result = int8(tmp_path, tmp_path / "source.onnx", saved(tmp_path, samples()))
+    assert result.report is not None and result.report.passed
+    assert "CONCATENATION" in result.document["artifact"]["operators"]

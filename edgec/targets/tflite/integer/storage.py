@@ -193,6 +193,8 @@ class Storage:
         for source in moved(node):
             if source.const is not None or source in self.held or source.producer is None or source.is_output:
                 continue
+            if source in self.weights or source in self.biases:
+                continue  # a constant behind its DequantizeLinear
             if all(user is node for user in source.users):
                 self.held[source] = results[0]
 
