@@ -60,8 +60,7 @@ def open_session(path: str, *, refuse: bool = False) -> Misbehaving:
 
 
 class Sleeper:
-    """Sleeps as many milliseconds as its name says: a number, ``sum`` (of the input), ``warming`` (less every time) or
-    ``restless`` (from 2 to 30 and back)."""
+    """Sleeps as many milliseconds as its name says: a number, or ``restless`` (from 2 to 30 and back)."""
 
     def __init__(self, behaviour: str) -> None:
         self.behaviour = behaviour
@@ -72,10 +71,6 @@ class Sleeper:
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         self.runs += 1
         match self.behaviour:
-            case "sum":
-                milliseconds = float(feeds["x"].sum())
-            case "warming":
-                milliseconds = 2 + 80 * 0.6**self.runs
             case "restless":
                 milliseconds = 30 if self.runs // 8 % 2 else 2
             case _:
