@@ -8,7 +8,8 @@ from edgec.runtime.memory.cuda import CupyPool, pinned_source
 from edgec.runtime.memory.host import HostPool
 from edgec.runtime.memory.opencl import OpenCLPool
 from edgec.runtime.memory.options import MemoryOptions
-from edgec.runtime.memory.report import Allocation, DeviceStatistics, Pool, PoolExhausted, Statistics
+from edgec.runtime.memory.report import Allocation, DeviceStatistics, PoolExhausted, Statistics
+from edgec.runtime.session import Pool
 
 __all__ = [
     "Allocation",

@@ -1,28 +1,13 @@
-"""What pools say about themselves: the protocol, statistics, outstanding allocations, and running out."""
+"""What pools say about themselves: statistics, outstanding allocations, and running out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgec.errors import EdgecError
-from edgec.ir.types import Array
-
-
-class Pool(Protocol):
-    """Whatever hands out host arrays and takes them back; :class:`edgec.runtime.memory.HostPool` is one."""
-
-    def empty(self, shape: int | Sequence[int], dtype: npt.DTypeLike, alignment: int | None = None) -> Array:
-        """An uninitialised array of this shape and dtype, at a multiple of ``alignment`` bytes."""
-        ...
-
-    def release(self, array: Array) -> bool:
-        """Give the array back; False when its memory returns later, with the last view of it."""
-        ...
 
 
 class PoolExhausted(EdgecError, MemoryError):
