@@ -98,7 +98,7 @@ def test_the_default_pipeline_reads_back_and_names_every_pass_but_the_optional()
     assert ",".join(str(item) for item in passes) == DEFAULT
     optional = (
         "decompose expand-activations expand-functions expand-qlinear float16 fuse-layernorm fuse-upsample "
-        "rewrite-ml select-branches slice-unequal-splits split-means split-resizes wrap-moves"
+        "quantize-between rewrite-ml select-branches slice-unequal-splits split-means split-resizes wrap-moves"
     ).split()
     assert {item.name for item in passes} | set(optional) >= set(REGISTRY)
 

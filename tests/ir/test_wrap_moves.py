@@ -98,3 +98,27 @@ def test_a_chosen_set_of_operators() -> None:
     assert ops_of(model) == ["Transpose", "DequantizeLinear"]
     np.testing.assert_array_equal(run(apply(model, "wrap-moves{ops=Transpose}"), feeds)[0], wanted)
     assert ops_of(model)[0] == "DequantizeLinear"
+
+
+@pytest.mark.parametrize("move", ["Transpose <perm = [1,0]>", "Identity"])
+def test_inputs_and_outputs_can_be_integers(move: str) -> None:
+    shape = "3,2" if "Transpose" in move else "2,3"
+    body = f"""g (float[2,3] x) => (float[2,3] y) <{CONSTANTS}, int64[2] shape = {{2, 3}}> {{
+      m = {move} (x)
+      q = QuantizeLinear (m, s, z)
+      d = DequantizeLinear (q, s, z)
+      y = Reshape (d, shape)
+    }}"""
+    after = rewritten(body.replace("shape}", shape), "wrap-moves", exact=True)
+    assert [ops_of(after)[0], ops_of(after)[-1]] == ["QuantizeLinear", "DequantizeLinear"]
+    assert ops_of(after).count("QuantizeLinear") == 3
+
+
+def test_inputs_that_others_read_too_stay_as_they_are() -> None:
+    body = f"""g (float[2,3] x) => (float[3,2] y, float[2,3] w) <{CONSTANTS}> {{
+      m = Transpose (x)
+      q = QuantizeLinear (m, s, z)
+      y = DequantizeLinear (q, s, z)
+      w = Relu (x)
+    }}"""
+    assert ops_of(rewritten(body, "wrap-moves", exact=True))[0] == "Transpose"

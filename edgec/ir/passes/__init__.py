@@ -17,6 +17,7 @@ from edgec.ir.passes import (  # noqa: F401
     fuse_scale,
     fuse_upsample,
     merge_reshapes,
+    quantize_between,
     recognise_activations,
     recognise_layernorm,
     rewrite_ml,

@@ -24,6 +24,9 @@ MOVES: dict[str, tuple[int, ...]] = {
 }
 """Operators whose results are elements of their operands, and which operands those are (all for an empty tuple)."""
 
+ALONE = frozenset(MOVES) - {"Concat", "Max", "Min", "Pad"}
+"""Those with one operand whose results hold nothing else."""
+
 POSITIONS = frozenset({"ArgMax", "ArgMin"})
 """Operators that compare elements and say where they are: the same for the integers and for what they stand for."""
 
@@ -43,6 +46,9 @@ class WrapMoves(Pass):
     the QuantizeLinear before the moves or the DequantizeLinear behind them; where these disagree, are not constant, or
     where somebody else reads the integers, nothing is rewritten.  Targets that know quantized tensors rather than plain
     integers then see one tensor with one scale.
+
+    Float inputs that are moved and then quantized are quantized first, and float outputs that were dequantized and then
+    moved are dequantized last, so that inputs and outputs can be integers.
 
     Averages of plain integers whose ties are rounded away from zero, as edgec imports them from LiteRT, count as moves;
     there the targets' own rounding of ties takes the place of LiteRT's.
@@ -101,7 +107,47 @@ class _Work:
             for node in dict.fromkeys(readers):
                 self._read(node, (0,), meaning)
             changed = True
+        for value in self.graph.inputs:
+            changed = self._quantize_first(value) or changed
+        for position in range(len(self.graph.outputs)):
+            changed = self._dequantize_last(position) or changed
         return changed
+
+    def _quantize_first(self, value: Value) -> bool:
+        """Quantize a float input before it is moved."""
+        node = _only_user(value)
+        first = node
+        while node is not None and _moves_alone(node, self.ops):
+            node = _only_user(node.output)
+        if node is None or node is first or first is None or node.op != "QuantizeLinear":
+            return False
+        meaning = _parameters(node)
+        if meaning is None or node.output.dtype not in INTEGERS:
+            return False
+        parameters = self._parameters(node.output, meaning)
+        whole = self.graph.build(first, "QuantizeLinear", [value, *parameters], sources=node.sources).output
+        real = self.graph.build(first, "DequantizeLinear", [whole, *self._parameters(whole, meaning)]).output
+        first.set_input(0, real)
+        return True
+
+    def _dequantize_last(self, position: int) -> bool:
+        """Quantize a float output again that was moved behind its DequantizeLinear."""
+        value = self.graph.outputs[position]
+        last = node = value.producer
+        while node is not None and _moves_alone(node, self.ops) and len(node.outputs) == 1:
+            node = node.operand(0).producer
+        if node is None or node is last or last is None or node.op != "DequantizeLinear":
+            return False
+        meaning, whole = _parameters(node), node.operand(0)
+        if meaning is None or whole.dtype not in INTEGERS or whole.const is not None:
+            return False
+        again = self.graph.value(f"{value.name}_quantized", whole.dtype, value.shape)
+        real = self.graph.value(f"{value.name}_dequantized", value.dtype, value.shape)
+        for op, operand, result in (("DequantizeLinear", again, real), ("QuantizeLinear", value, again)):
+            operands = [operand, *self._parameters(whole, meaning)]
+            self.graph.insert_after(last, Node(op, operands, [result], name=last.name, sources=last.sources))
+        self.graph.set_output(position, real)
+        return True
 
     def _wrap(self, move: _Move, meaning: Meaning) -> None:
         node, (scale, zero) = move.node, meaning
@@ -147,6 +193,20 @@ class _Work:
             self.graph.constant(np.array(scale, np.float32), "scale"),
             self.graph.constant(np.array(zero, whole.dtype.numpy), "zero_point"),
         ]
+
+
+def _only_user(value: Value) -> Node | None:
+    users = value.users
+    return users[0] if len(users) == 1 and value.use_count == 1 and not value.is_output else None
+
+
+def _moves_alone(node: Node, ops: frozenset[str]) -> bool:
+    """Whether a node only moves the real numbers of one operand."""
+    if node.domain or node.op not in ALONE or node.op not in ops or not node.operand(0).dtype.is_float:
+        return False
+    if node.op == "Resize" and node.attr_str("mode", "nearest") != "nearest":
+        return False
+    return sum(bool(value.use_count) for value in node.outputs) == 1 and bool(node.output.use_count)
 
 
 def _as_move(node: Node) -> _Move | None:

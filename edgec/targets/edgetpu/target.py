@@ -53,7 +53,8 @@ class EdgeTPU(AcceleratorTarget[CompilerOptions]):
     @property
     def pipeline(self) -> str:  # type: ignore[override]
         """That of the tflite target; what the Edge TPU lacks is written as operators that it has."""
-        return f"{TFLITE.pipeline},expand-activations,slice-unequal-splits,split-means,split-resizes"
+        lacking = "expand-activations,quantize-between,slice-unequal-splits,split-means,split-resizes"
+        return f"{TFLITE.pipeline},{lacking}"
 
     def asked(self, options: TargetOptions) -> CompilerOptions:
         """The options of ``edgetpu_compiler``."""

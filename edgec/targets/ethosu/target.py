@@ -44,8 +44,8 @@ class EthosU(AcceleratorTarget[VelaOptions]):
 
     @property
     def pipeline(self) -> str:  # type: ignore[override]
-        """That of the tflite target."""
-        return TFLITE.pipeline
+        """That of the tflite target; what LiteRT has no operator for is written as operators that the NPU has."""
+        return f"{TFLITE.pipeline},expand-activations{{ops=HardSigmoid}},quantize-between"
 
     def asked(self, options: TargetOptions) -> VelaOptions:
         """Vela's options."""

@@ -19,6 +19,9 @@ SLOW = frozenset({"HardSwish"})
 """Operators that XNNPACK takes as floats only; LiteRT's own integer kernel is several times slower.  PP-OCR's detector
 takes 13.0 ms in int8, 11.1 in float32, and 6.1 in int8 with most of its HardSwish in float (LiteRT 2.3, x86-64)."""
 
+ARRIVED_ONLY = frozenset({"Div"})
+"""Operators with an integer form in some graphs only, so that none is quantized that did not arrive so."""
+
 
 def rules(precision: str) -> QuantizationRules | None:
     """The rules of a precision; None for those that are no matter of QDQ.
@@ -32,7 +35,7 @@ def rules(precision: str) -> QuantizationRules | None:
     return QuantizationRules(
         DataType.INT8 if narrow else DataType.INT16,
         symmetric=not narrow,
-        quantizable=frozenset(CONSTRAINTS) - (frozenset() if narrow else NO_INT16),
+        quantizable=frozenset(CONSTRAINTS) - ARRIVED_ONLY - (frozenset() if narrow else NO_INT16),
         same=frozenset(op for op, constraint in CONSTRAINTS.items() if constraint in (SAME, LIKE)),
         fixed={op: Fixed(found.scale[0], found.zero_point[0]) for op, found in (FIXED if narrow else FIXED16).items()},
         per_channel=PER_CHANNEL,

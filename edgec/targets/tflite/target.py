@@ -54,6 +54,7 @@ class TFLite(Target):
         Raises:
             UnsupportedError: the first of :meth:`refusals`.
         """
+        from edgec.ir.passes.quantize_between import inner_scale_notes
         from edgec.targets.tflite.integer.lowering import NO_FORM
         from edgec.targets.tflite.lowering import Lowerer
         from edgec.targets.tflite.peephole import tidy
@@ -71,7 +72,7 @@ class TFLite(Target):
                 exit=EXIT_UNSUPPORTED,
             )
         tidy(program)
-        notes = list(lowerer.notes)
+        notes = [*inner_scale_notes(model), *lowerer.notes]
         if options.precision == "mixed":  # floats between integers are what was chosen, and listed as such
             notes = [note for note in notes if not note.endswith(NO_FORM)]
         if options.precision == "float16" or (options.precision == "mixed" and options.raise_to == "float16"):

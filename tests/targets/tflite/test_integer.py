@@ -306,3 +306,19 @@ def test_weights_with_a_zero_point_run_on_the_kernels_for_unsigned_bytes(tail: s
     assert not lowered.notes and all(
         tensor.dtype.name in ("UINT8", "INT32") for op in lowered.payload.ops for tensor in (*op.inputs, *op.outputs)
     )
+
+
+@pytest.mark.parametrize("divisor", [6.0, -0.3])
+@pytest.mark.parametrize(("dtype", "zero"), [("int8", -20), ("uint8", 108)])
+def test_a_division_by_one_number_is_a_product(divisor: float, dtype: str, zero: int) -> None:
+    text = (
+        HEADER
+        + f"""
+    g ({dtype}[3,4] x) => ({dtype}[3,4] y) <float a = {{0.05}}, {dtype} p = {{{zero}}}, float d = {{{divisor}}},
+      float b = {{{0.06 / abs(divisor)}}}> {{
+      r = DequantizeLinear (x, a, p)
+      s = Div (r, d)
+      y = QuantizeLinear (s, b, p)
+    }}"""
+    )
+    assert counts(check(text, 1)) == {"MUL": 1}

@@ -31,7 +31,7 @@ CONSTRAINTS: dict[str, str] = {
     **dict.fromkeys("AveragePool Resize".split(), LIKE),
     **dict.fromkeys(
         "Add Sub Mul GlobalAveragePool ReduceMean ReduceSum HardSwish LeakyRelu Elu Gelu Exp Sigmoid Tanh Softmax "
-        "LogSoftmax MatMul Conv ConvTranspose Gemm Relu Clip PRelu Abs Sqrt".split(),
+        "LogSoftmax MatMul Conv ConvTranspose Gemm Relu Clip PRelu Abs Sqrt Div".split(),
         FREE,
     ),
 }
@@ -115,6 +115,8 @@ def form_of(node: Node, storage: Storage) -> Form | None:
             return None
     if node.op in ("Conv", "ConvTranspose", "Gemm") and not _weights_fit(node, storage):
         return None
+    if node.op == "Div" and not _divisor(node, storage):
+        return None
     given = PRESCRIBED[wanted.dtype].get(node.op) or wanted
     if constraint == LIKE:
         given = storage.held[node.operand(0)]
@@ -125,6 +127,19 @@ def _has_unsigned_kernel(node: Node, storage: Storage) -> bool:
     if node.op == "MatMul":  # BATCH_MATMUL has none, FULLY_CONNECTED has
         return node.operand(1) in storage.weights
     return node.op not in SIGNED_ONLY
+
+
+def _divisor(node: Node, storage: Storage) -> float | None:
+    """The one number that a node divides by; None where it is computed, several, 0 or not finite."""
+    value = node.operand(1)
+    weights = storage.weights.get(value)
+    if weights is not None and weights.tensor.size == 1 and weights.quantization.axis is None:
+        number = weights.quantization.real(int(weights.integers().reshape(())))
+    elif value.const is not None and value.const.size == 1:
+        number = float(value.numpy().astype(np.float32).reshape(()))
+    else:
+        return None
+    return number if number and np.isfinite(number) and np.isfinite(1 / number) else None
 
 
 def _of(weights: Weights | None) -> Quantization:
@@ -288,6 +303,21 @@ def conv_transpose(call: Call) -> T:
     operands = [b.ints(out), filters, x, _bias(call, 2, _operand(call, 0), scales)]
     y = b.one("TRANSPOSE_CONV", operands, x.dtype, out, table)
     return b.slice(y, [0, *begin, 0], [x.shape[0], *wanted, dims[1]])
+
+
+@_lowers("Div")
+def divide(call: Call) -> T:
+    """A division by one number: MUL by its reciprocal, which an integer of its own scale holds."""
+    assert call.form is not None
+    divisor = _divisor(call.node, call.lowerer.integers.storage)
+    assert divisor is not None
+    b, dtype, (low, high) = call.b, call.form.wanted.dtype, call.form.wanted.range
+    zero = 0 if divisor > 0 or dtype is not DataType.UINT8 else high
+    integer = high if divisor > 0 else -high if zero == 0 else low
+    scale = abs(1 / divisor) / high
+    factor = b.lazy(dtype, (), lambda: np.array(integer, dtype.numpy), f"{call.node.outputs[0].name}_factor")
+    factor.scale, factor.zero_point = np.array([scale], np.float32), np.array([zero], np.int64)
+    return b.mul(call.x(0), factor)
 
 
 @_lowers("AveragePool")
