@@ -64,6 +64,8 @@ class Options:
             (``session.disable_cpu_ep_fallback``).
         cuda_graph: capture the CUDA kernels of a run and replay them (``enable_cuda_graph``); inputs and outputs then
             stay at fixed places on the device, which :meth:`OnnxRuntimeSession.run` takes care of.
+        io_binding: let :meth:`OnnxRuntimeSession.run` keep inputs and outputs at fixed places on the CUDA device, and
+            copy to and from page-locked host memory; ``cuda_graph`` does so in any case.
         spinning: let waiting threads spin (``session.intra_op.allow_spinning``), which costs a core each.
         specialise: keep up to this many copies of a model with open extents, each planned for the input shapes of one
             run (``add_free_dimension_override_by_name``); 0 keeps one for all.
@@ -82,6 +84,7 @@ class Options:
     provider_options: Mapping[str, Any] = field(default_factory=dict)
     require_delegate: bool = False
     cuda_graph: bool = False
+    io_binding: bool = False
     spinning: bool = False
     specialise: int = 0
 
@@ -98,7 +101,7 @@ class Options:
         for name in ("initial_chunk", "device_limit"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name), "bytes")
-        for name in ("arena", "memory_pattern", "require_delegate", "cuda_graph", "spinning"):
+        for name in ("arena", "memory_pattern", "require_delegate", "cuda_graph", "io_binding", "spinning"):
             check_flag(name, getattr(self, name))
         if isinstance(self.optimise, bool):
             object.__setattr__(self, "optimise", "all" if self.optimise else "none")
@@ -144,6 +147,8 @@ class Options:
             return f"{arena[0]} needs the arena, which arena=False turns off"
         if self.cuda_graph and not cuda:
             return f"cuda_graph is an option of the provider cuda, not of {self.provider}"
+        if self.io_binding and not cuda:
+            return f"io_binding is an option of the provider cuda, not of {self.provider}"
         if self.require_delegate and self.on_cpu:
             return "require_delegate needs a provider other than cpu"
         return None

@@ -20,6 +20,7 @@ from edgec.ir.types import Array, DataType
 from edgec.runtime.onnxruntime.arena import check_limit, registered
 from edgec.runtime.onnxruntime.binding import DeviceBinding, HostBinding
 from edgec.runtime.onnxruntime.options import EXTENDS, LEVELS, MODES, PROVIDERS, Options, options_from
+from edgec.runtime.onnxruntime.page_locked import PageLockedPool
 from edgec.runtime.redeclare import redeclare
 from edgec.runtime.session import Assignment, Pool, TensorSpec
 from edgec.runtime.specialised import SpecialisedSession
@@ -43,22 +44,22 @@ _TYPES = {
 }
 
 
-GRAPHS: Final = 16
-"""Most sets of input shapes that a session keeps a captured CUDA graph for."""
+BOUND: Final = 16
+"""Most sets of input shapes that a session keeps device buffers, and a captured CUDA graph, for."""
 
 
 class OnnxRuntimeSession:
     """A model loaded by ONNX Runtime; see :class:`edgec.runtime.session.Session`.
 
-    Several threads may call :meth:`run` at the same time, and their runs overlap; with a captured CUDA graph they
-    follow each other, because they share its buffers.
+    Several threads may call :meth:`run` at the same time, and their runs overlap; with device buffers (``io_binding``,
+    ``cuda_graph``) they follow each other, because they share those.
     """
 
     def __init__(self, session: Any, options: Options | None = None):
         self._session = session
         self._options = options or Options()
         self._bindings: weakref.WeakSet[HostBinding | DeviceBinding] = weakref.WeakSet()
-        self._graphs: OrderedDict[tuple[tuple[int, ...], ...], DeviceBinding] = OrderedDict()
+        self._bound: OrderedDict[tuple[tuple[int, ...], ...], DeviceBinding] = OrderedDict()
         self._lock = threading.Lock()
         self.inputs = tuple(_spec(item) for item in session.get_inputs())
         self.outputs = tuple(_spec(item) for item in session.get_outputs())
@@ -70,8 +71,8 @@ class OnnxRuntimeSession:
             VerificationError: EDG303 when ONNX Runtime reports an error, or the session is closed.
         """
         session = self._open()
-        if self._options.cuda_graph:
-            return self._replay(feeds)
+        if self._options.cuda_graph or self._options.io_binding:
+            return self._run_bound(feeds)
         names = [spec.name for spec in self.outputs]
         try:
             arrays = session.run(names, dict(feeds))
@@ -123,7 +124,7 @@ class OnnxRuntimeSession:
             for binding in list(self._bindings):
                 binding.close()
             self._bindings.clear()
-            self._graphs.clear()
+            self._bound.clear()
             self._session = None
 
     def _open(self) -> Any:
@@ -132,8 +133,8 @@ class OnnxRuntimeSession:
             raise VerificationError("EDG303", "the session is closed")
         return session
 
-    def _replay(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Run on the fixed buffers of the captured graph for these shapes."""
+    def _run_bound(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run on the fixed buffers for these shapes; with a captured CUDA graph they belong to it."""
         for spec in self.inputs:
             if spec.name not in feeds:
                 raise VerificationError("EDG303", f"there is no array for the input '{spec.name}'")
@@ -143,14 +144,14 @@ class OnnxRuntimeSession:
         with self._lock:
             self._open()
             key = tuple(tuple(feeds[spec.name].shape) for spec in self.inputs)
-            if key not in self._graphs:
-                made = self.bind(None, {spec.name: feeds[spec.name].shape for spec in self.inputs})
+            if key not in self._bound:
+                made = self.bind(PageLockedPool(), {spec.name: feeds[spec.name].shape for spec in self.inputs})
                 assert isinstance(made, DeviceBinding)
-                self._graphs[key] = made
-                if len(self._graphs) > GRAPHS:
-                    self._graphs.popitem(last=False)[1].close()
-            self._graphs.move_to_end(key)
-            binding = self._graphs[key]
+                self._bound[key] = made
+                if len(self._bound) > BOUND:
+                    self._bound.popitem(last=False)[1].close()
+            self._bound.move_to_end(key)
+            binding = self._bound[key]
             for spec in self.inputs:
                 np.copyto(binding.inputs[spec.name], feeds[spec.name])
             binding.run()
