@@ -42,7 +42,7 @@ class Browser:
 
         self._process = subprocess.Popen(
             arguments,
-            preexec_fn=wire,
+            preexec_fn=wire,  # noqa: PLW1509  (this process has one thread)
             close_fds=False,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

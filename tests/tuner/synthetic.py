@@ -61,16 +61,42 @@ def replay(of: Space, blocks: int = 4, **more: Any) -> Replay:
     return Replay(rows, **more)
 
 
-def header(of: Space) -> dict[str, Any]:
-    return {"kind": "study", "schema": SCHEMA, "knobs": of.describe()}
+def header(of: Space, goals: Goals | None = None, name: str = "net.onnx") -> dict[str, Any]:
+    return {
+        "kind": "study",
+        "schema": SCHEMA,
+        "model": {"path": name, "name": name, "sha256": "0" * 64},
+        "target": "onnxruntime",
+        "goals": (goals or Goals()).to_json(),
+        "seed": 0,
+        "sampler": "surrogate",
+        "knobs": of.describe(),
+        "configurations": len(of.points or ()),
+        "batch": 1,
+        "input_shapes": {"x": [1, 3]},
+        "options": {"precision": None},
+        "target_options": {},
+        "session": {},
+        "basis": "replayed",
+        "machine": {"processor": "none", "processors": 4},
+        "notes": [],
+    }
 
 
-def opened(folder: Path, of: Space) -> Journal:
+def opened(folder: Path, of: Space, goals: Goals | None = None, name: str = "net.onnx") -> Journal:
     """A journal with its first entry, to be entered."""
     with Journal(folder) as journal:
         if not journal.entries:
-            journal.append(header(of))
+            journal.append(header(of, goals, name))
     return Journal(folder)
+
+
+def finish(journal: Journal, search: Search, why: str) -> None:
+    """Confirm the winner and write it down."""
+    from edgec.tuner.confirming import confirm
+    from edgec.tuner.study import _finish
+
+    _finish(journal, search, why, confirm(search.trials, search.goals, search._measurements, 0.01), 0.01)
 
 
 def searching(journal: Journal, of: Space, measurements: Replay, goals: Goals | None = None, **more: Any) -> Search:
