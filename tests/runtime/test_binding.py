@@ -214,7 +214,8 @@ def test_a_session_with_a_graph_keeps_buffers_for_some_shapes(tmp_path: Path, mo
             made.append(self)
 
     monkeypatch.setattr(session_module, "DeviceBinding", OnHost)
-    monkeypatch.setattr(session_module, "GRAPHS", 2)
+    monkeypatch.setattr(session_module, "BOUND", 2)
+    monkeypatch.setattr(session_module, "PageLockedPool", HostPool)
     plain = open_onnx(save_net(tmp_path / "m.onnx", batch="n"))
     assert isinstance(plain, OnnxRuntimeSession)
     session = OnnxRuntimeSession(plain._session, Options(provider="cuda", cuda_graph=True))
