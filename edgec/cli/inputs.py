@@ -85,6 +85,9 @@ def _read(
         return _sample(file, specs)
     except EdgecError as error:
         real = [_real(model, spec) for spec in specs]
+        moved = [spec.name for spec in specs if spec.name in model.layouts]
+        if error.code == "EDG005" and moved and error.why is None:
+            error.why = f"the conversion permuted the axes of '{moved[0]}' by {list(model.layouts[moved[0]])}"
         if error.code != "EDG005" or real == list(specs):
             raise
         try:

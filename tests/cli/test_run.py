@@ -125,6 +125,16 @@ def test_what_does_not_fit_is_said(
     assert code in said and words in said
 
 
+def test_a_moved_channel_axis_is_pointed_out(digit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "nhwc"
+    assert main(["convert", str(DIGITS), "--target", "tflite", "--io-layout", "NHWC", "-o", str(path)]) == 0
+    assert main(["run", str(path), "--input", str(digit)]) == 2
+    assert "permuted the axes of 'x' by [0, 2, 3, 1]" in capsys.readouterr().err
+    np.save(tmp_path / "moved.npy", np.load(digit).transpose(0, 2, 3, 1))
+    found = document(capsys, path, "--input", tmp_path / "moved.npy", "--top-k", "1")
+    assert found["outputs"][0]["top"][0]["index"] == 6  # type: ignore[index]
+
+
 def test_a_delegate_and_what_it_leaves(
     folder: Path, digit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
