@@ -191,6 +191,8 @@ def _show_rows(screen: Console, title: str, rows: list[Row]) -> None:
         for reason in row.reasons:
             setting_text = f"batch {row.batch or row.samples}, threads {row.threads or 'default'}"
             screen.print(f"{setting_text}: {row.status}: {reason}", markup=False)
+    for taken in dict.fromkeys(row.assignment.describe() for row in rows if row.assignment is not None):
+        screen.print(f"note: {taken}", markup=False)
     busiest = max((row.conditions.get("others") or 0 for row in rows), default=0)
     if busiest > 0.25:
         screen.print(f"note: other work kept the processors busy to {busiest:.0%} meanwhile", markup=False)

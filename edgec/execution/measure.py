@@ -13,6 +13,7 @@ from edgec.runtime.measurement import Latency, LatencyRules, PeakMemory, Stabili
 from edgec.runtime.measurement.conditions import between, look, reasons
 from edgec.runtime.measurement.energy import open_meter
 from edgec.runtime.measurement.gpu import gpu_reasons, look_at_gpu
+from edgec.runtime.session import Assignment
 
 
 class RowStatus(enum.StrEnum):
@@ -59,6 +60,7 @@ class Row:
         load_s: loading alone.
         energy: per run.
         conditions: what the machine was like meanwhile, as JSON.
+        assignment: what the delegates, the accelerator or the provider took, where one was asked for.
     """
 
     batch: int | None
@@ -76,6 +78,7 @@ class Row:
     load_s: float | None = None
     energy: Energy | None = None
     conditions: Mapping[str, Any] = field(default_factory=dict)
+    assignment: Assignment | None = None
 
     @property
     def throughput(self) -> float | None:
@@ -104,6 +107,7 @@ class Row:
             if energy is None
             else {"joules_per_run": energy.joules, "scope": energy.scope, "problem": energy.problem},
             "conditions": dict(self.conditions),
+            "assignment": None if self.assignment is None else self.assignment.to_json(),
         }
 
 
@@ -169,6 +173,7 @@ def _measured(
         subject.load_s,
         energy,
         between(before, after, subject.cpu_s) | {"gpu": look_at_gpu(device)},
+        subject.assignment() if {"delegates", "accelerator", "provider"} & set(options) else None,
     )
 
 

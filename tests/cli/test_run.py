@@ -39,6 +39,16 @@ def digit(tmp_path: Path) -> Path:
     return tmp_path / "six.npy"
 
 
+def built_delegate(folder: Path) -> Path:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler to build the test's delegate with")
+    library = folder / "libtestdelegate.so"
+    source = Path(__file__).parents[1] / "targets/tflite/delegate.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
+    return library
+
+
 def document(capsys: pytest.CaptureFixture[str], *arguments: str | Path, code: int = 0) -> dict[str, object]:
     capsys.readouterr()
     assert main(["run", *map(str, arguments), "--json"]) == code
@@ -138,12 +148,7 @@ def test_a_moved_channel_axis_is_pointed_out(digit: Path, tmp_path: Path, capsys
 def test_a_delegate_and_what_it_leaves(
     folder: Path, digit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("no C compiler to build the test's delegate with")
-    library = tmp_path / "libtestdelegate.so"
-    source = Path(__file__).parents[1] / "targets/tflite/delegate.c"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
+    library = built_delegate(tmp_path)
     found = document(capsys, folder, "--input", digit, "--delegate", f"{library},gain=1,most=9")
     assert found["assignment"]["runner"] == library.name  # type: ignore[index]
     assert any(note.startswith(library.name) for note in found["notes"])  # type: ignore[attr-defined]
@@ -166,3 +171,18 @@ def test_delegates_and_options_are_read() -> None:
         "device_limit": 5,
     }
     assert [plain(text) for text in ("3", "true", "a b", "[1, 2]", "0x3")] == [3, True, "a b", [1, 2], "0x3"]
+
+
+def test_bench_tells_what_a_delegate_leaves(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEC_LEASES", str(tmp_path / "leases"))
+    library = built_delegate(tmp_path)
+    arguments = ["bench", str(folder), "--budget", "1s", "--delegate", str(library)]
+    assert main([*arguments, "--json"]) in (0, 7)
+    found = json.loads(capsys.readouterr().out)
+    validate(found)
+    taken = found["rows"][0]["assignment"]
+    assert taken["runner"] == library.name and taken["left"] and not taken["complete"]
+    assert main(arguments) in (0, 7)
+    assert f"note: {library.name} took" in capsys.readouterr().out

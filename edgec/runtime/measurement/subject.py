@@ -13,7 +13,7 @@ import numpy as np
 from edgec.ir.types import Array
 from edgec.runtime.isolation import DEFAULT_TIMEOUT_S, IsolatedSession, open_isolated
 from edgec.runtime.measurement.loop import join
-from edgec.runtime.session import TensorSpec
+from edgec.runtime.session import Assignment, TensorSpec
 
 Feeds = Mapping[str, Array]
 """One sample: an array per input."""
@@ -116,6 +116,10 @@ class Subject:
             reply, _ = self._session.measure("warm", rules=asdict(self._rules))
             self._warmth = Warmth(**reply)
         return self._warmth
+
+    def assignment(self) -> Assignment | None:
+        """What a delegate, accelerator or execution provider took of the artifact; None where all is the CPU's."""
+        return self._session.assignment()
 
     @property
     def latency_s(self) -> float:
