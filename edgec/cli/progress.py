@@ -43,8 +43,9 @@ class _Bar:
 
     def __call__(self, step: str) -> None:
         counted = _COUNTED.match(step)
-        if counted is None:
-            self._bars.update(self._task, description=step, total=None, completed=0)
+        if counted is None:  # a total cannot be taken back, so that every step has a task of its own
+            self._bars.remove_task(self._task)
+            self._task = self._bars.add_task(step, total=None)
         else:
             done, total = int(counted[2]), int(counted[3])
             self._bars.update(self._task, description=counted[1], total=total, completed=done)

@@ -14,15 +14,21 @@ BAD = ("spread", "gather")
 """Between these two nodes channels differ by a factor of 400: with one scale the small ones are lost."""
 
 
-def network(folder: Path, batch: int = 1) -> Path:
-    """Conv+Relu twice, the bad place, another Conv and classes: x[batch,3,12,12] to y[batch,4]."""
+def network(folder: Path, spread: float = 400) -> Path:
+    """Conv+Relu twice, the bad place, another Conv and classes: x[1,3,12,12] to y[1,4].
+
+    Args:
+        spread: factor between the largest and the smallest channel in the bad place.
+    """
     generator = np.random.default_rng(7)
 
     def weights(name: str, *shape: int) -> onnx.TensorProto:
         size = float(np.prod(shape[1:]))
         return numpy_helper.from_array((generator.standard_normal(shape) * (2 / size) ** 0.5).astype(np.float32), name)
 
-    factors = np.geomspace(0.05, 20, 6).astype(np.float32)[generator.permutation(6)].reshape(1, 6, 1, 1)
+    factors = (
+        np.geomspace(1 / spread**0.5, spread**0.5, 6).astype(np.float32)[generator.permutation(6)].reshape(1, 6, 1, 1)
+    )
     nodes = [
         helper.make_node("Conv", ["x", "w1", "b1"], ["c1"], "first", pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["c1"], ["r1"], "first_relu"),
@@ -44,8 +50,8 @@ def network(folder: Path, batch: int = 1) -> Path:
     graph = helper.make_graph(
         nodes,
         "planted",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, 12, 12])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 4])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 12, 12])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
         held,
     )
     path = folder / "source.onnx"
