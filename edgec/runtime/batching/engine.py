@@ -99,9 +99,8 @@ class Engine:
         check_process(self.process)
         end = None if timeout is None else time.monotonic() + timeout
         with self._lock:
-            impatient = self._rules.when_full == "raise" or self._in_worker()
-            full = self._waiting >= self._rules.queue_limit or (self._line and not impatient)
-            if full and not self._closing and (impatient or not self._wait_in_line(end)):
+            full = self._line or self._waiting >= self._rules.queue_limit
+            if full and not self._closing and not self._wait_for_room(end):
                 self._counts.refused += 1
                 raise QueueFull(
                     "EDG721",
@@ -123,8 +122,13 @@ class Engine:
             if self._waiting == 1 or self._enough(self._buckets[request.signature]):
                 self._work.notify()
 
-    def _wait_in_line(self, end: float | None) -> bool:
-        """Wait for room; who came first gets it first. False when the time is over; under the lock."""
+    def _wait_for_room(self, end: float | None) -> bool:
+        """Wait for room; who came first gets it first. False when the time is over; under the lock.
+
+        Callbacks do not wait, as the worker that runs them is the one who makes room.
+        """
+        if self._rules.when_full == "raise" or threading.current_thread() in self._threads:
+            return self._waiting < self._rules.queue_limit
         place = threading.Condition(self._lock)
         self._line.append(place)
         try:

@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from edgec.errors import UnsupportedError, UsageError
-from edgec.ir.types import Array
+from edgec.ir.types import Array, Shape
 from edgec.runtime.session import Session, TensorSpec
 
 Sample = Mapping[str, Array]
@@ -121,12 +123,34 @@ class Layout:
         fixed = extents.pop() if extents else None
         return cls(batched, tuple(spec.name for spec in session.outputs), axes, fixed, shared)
 
+    @cached_property
+    def _plan(self) -> tuple[tuple[str, np.dtype[Any], Shape], ...]:
+        """Name, dtype and shape without the batch of every input."""
+        axes = [self.axes.get(spec.name, 0) for spec in self.inputs]
+        return tuple(
+            (spec.name, spec.dtype, spec.shape[:axis] + spec.shape[axis + 1 :]) for spec, axis in zip(self.inputs, axes)
+        )
+
+    def _fitting(self, sample: dict[str, Array]) -> tuple[tuple[Array, ...], Signature] | None:
+        """What :meth:`check` returns for a sample that fits at first sight; most do."""
+        if len(sample) != len(self._plan):
+            return None
+        arrays = []
+        for name, dtype, extents in self._plan:
+            array = sample.get(name)
+            if type(array) is not np.ndarray or array.dtype != dtype or array.shape != extents:
+                return None
+            arrays.append(array)
+        return tuple(arrays), tuple([array.shape for array in arrays])
+
     def check(self, sample: Sample | Array) -> tuple[tuple[Array, ...], Signature]:
         """The arrays of a sample in the order of the inputs, and their shapes.
 
         Raises:
             UsageError: EDG720 for a name, dtype or shape that does not fit. Nothing is cast or broadcast.
         """
+        if type(sample) is dict and (fitting := self._fitting(sample)) is not None:
+            return fitting
         if not isinstance(sample, Mapping):
             if len(self.inputs) != 1:
                 names = ", ".join(spec.name for spec in self.inputs)
@@ -138,11 +162,9 @@ class Layout:
             parts = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"unknown: {', '.join(extra)}"] * bool(extra)
             raise UsageError("EDG720", "the sample does not have the inputs of the model", why="; ".join(parts))
         arrays = tuple(np.asarray(sample[spec.name]) for spec in self.inputs)
-        for spec, array in zip(self.inputs, arrays):
-            if array.dtype != spec.dtype:
-                raise UsageError("EDG720", f"'{spec.name}' is {array.dtype}, the model takes {spec.dtype}")
-            axis = self.axes.get(spec.name, 0)
-            extents = spec.shape[:axis] + spec.shape[axis + 1 :]
+        for (name, dtype, extents), array in zip(self._plan, arrays):
+            if array.dtype != dtype:
+                raise UsageError("EDG720", f"'{name}' is {array.dtype}, the model takes {dtype}")
             if len(extents) != array.ndim or any(
                 isinstance(extent, int) and extent != found for extent, found in zip(extents, array.shape)
             ):
@@ -150,7 +172,7 @@ class Layout:
                 found_shape = "x".join(str(extent) for extent in array.shape) or "scalar"
                 raise UsageError(
                     "EDG720",
-                    f"'{spec.name}' has the shape {found_shape}, a sample of the model {wanted_shape}",
+                    f"'{name}' has the shape {found_shape}, a sample of the model {wanted_shape}",
                     why="samples come one by one, without the batch dimension",
                 )
         return arrays, tuple(array.shape for array in arrays)
