@@ -279,7 +279,7 @@ def finished_trials(entries: Sequence[dict[str, Any]]) -> list[Trial]:
 def running_trial(entries: Sequence[dict[str, Any]]) -> Trial | None:
     """The trial that had begun when the journal ended, or None."""
     for entry in reversed(entries):
-        if entry["kind"] == "end":
+        if entry["kind"] in ("end", "finish"):
             return None
         if entry["kind"] == "begin":
             return Trial(entry["number"], State.RUNNING, entry["configuration"])

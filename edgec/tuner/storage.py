@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -18,13 +19,14 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from edgec.errors import UsageError
 from edgec.tuner.goals import OBJECTIVES, Goals
-from edgec.tuner.journal import FULL, writing_failed
+from edgec.tuner.journal import writing_failed
 from edgec.tuner.samplers import distributions
 from edgec.tuner.space import Space
 from edgec.tuner.trials import State, Trial
 
 DATABASE: Final = "study.db"
 STATES: Final = {State.COMPLETE: TrialState.COMPLETE, State.PRUNED: TrialState.PRUNED, State.FAILED: TrialState.FAIL}
+ROOM: Final = 1 << 16
 SQLITE: Final = "sqlite:///"
 
 
@@ -123,8 +125,8 @@ class Mirror:
             yield
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            if self._own and "disk is full" in reason:
-                raise writing_failed(self._folder / DATABASE, OSError(min(FULL), reason)) from error
+            if self._own:
+                _require_space(self._folder)
             raise UsageError(
                 "EDG814",
                 f"the storage of the study cannot be {doing}",
@@ -132,6 +134,20 @@ class Mirror:
                 why=reason,
                 help="what was measured is in the journal; give a storage that can be reached with --storage",
             ) from error
+
+
+def _require_space(folder: Path) -> None:
+    """Say so where the disk is full, which SQLite calls an I/O error.
+
+    Raises:
+        EdgecError: EDG010 or EDG011.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(ROOM))
+            file.flush()
+    except OSError as error:
+        raise writing_failed(folder / DATABASE, error) from error
 
 
 def _relax(storage: optuna.storages.RDBStorage) -> None:
