@@ -19,7 +19,7 @@ from edgec.converter.calibration.mixed.sensitivity import THREADS, measure_noise
 from edgec.converter.calibration.mixed.units import Unit, Units, find_units
 from edgec.converter.verification.data import Feeds, load_labels, load_samples
 from edgec.converter.verification.metrics import short
-from edgec.errors import EdgecError, UsageError
+from edgec.errors import UsageError
 from edgec.ir.copy_model import copy_model
 from edgec.ir.graph import Graph, Model
 from edgec.ir.half import unfit_extent
@@ -48,12 +48,13 @@ class Chooser:
 
     target: Target
     options: TargetOptions
-    calibration: CalibrationData
+    calibration: CalibrationData | None
     mixed: MixedOptions
     progress: Callable[[str], object] = field(default=lambda step: None)
 
     def __call__(self, made: Quantized, quantize: Quantize) -> list[Pass]:
         model = made.model
+        assert self.calibration is not None, "calibrated before it is called"
         units = find_units(model.graph, quantize)
         noise = list(islice(self.calibration.samples(model), NOISE_SAMPLES))
 
@@ -97,6 +98,7 @@ class Chooser:
     def _samples(self, model: Model) -> tuple[list[Feeds], list[Array] | None]:
         data = self.mixed.data
         if data is None:
+            assert self.calibration is not None
             return list(islice(self.calibration.samples(model), LOSS_SAMPLES)), None
         inputs = specs(model)
         samples = list(islice(load_samples(data, inputs), DATA_SAMPLES))
@@ -233,16 +235,9 @@ def mixed_chooser(
     """The chooser for a conversion.
 
     Raises:
-        UsageError: EDG001 where the target raises to no such precision, EDG030 without calibration data.
+        UsageError: EDG001 where the target raises to no such precision.
     """
     if mixed.raise_to not in target.raises:
         known = " or ".join(target.raises) or "nothing"
         raise UsageError("EDG001", f"{target.name} cannot raise nodes to {mixed.raise_to}", why=f"it can to {known}")
-    if calibration is None:
-        raise EdgecError(
-            "EDG030",
-            "--precision mixed needs calibration data",
-            why="the scales of integers follow from the numbers that the model's values take",
-            help="--calibration DATA: a .npz or .npy file of typical inputs or a folder of them (16 to 100 samples)",
-        )
     return Chooser(target, options, calibration, mixed, progress)
