@@ -65,10 +65,18 @@ def cli_page() -> str:
             summary + "\n",
             f"    edgec {name} {usage} [OPTIONS]".replace("  [", " [") + "\n",
         ]
-        lines += [inspect.cleandoc(command.help or "") + "\n", "| option | meaning |", "| --- | --- |"]
-        lines += [_option(item) for item in command.params if isinstance(item, click.Option)]
-        lines.append("")
+        lines += _options(command)
+        for below, item in getattr(command, "subcommands", {}).items():
+            usage = " ".join(_argument(each) for each in item.params if isinstance(each, click.Argument))
+            lines += [f"### edgec {name} {below}\n", item.get_short_help_str() + "\n"]
+            lines += [f"    edgec {name} {below} {usage} [OPTIONS]\n", *_options(item)]
     return "\n".join(lines)
+
+
+def _options(command: click.Command) -> list[str]:
+    lines = [inspect.cleandoc(command.help or "") + "\n", "| option | meaning |", "| --- | --- |"]
+    lines += [_option(item) for item in command.params if isinstance(item, click.Option)]
+    return [*lines, ""]
 
 
 def _argument(item: click.Argument) -> str:

@@ -12,6 +12,7 @@ The public API is loaded on first use, so that ``import edgec`` costs nothing::
     result = edgec.quantize("model.onnx", "model_int8.onnx", calibration="samples.npz")
     result = edgec.bench("out", versus="other", threads=(1, 2))
     result = edgec.verify("out", against="model.onnx", data="samples.npz")
+    study = edgec.tune("model.onnx", target="onnxruntime", output="study", objectives=["throughput"], trials=30)
     outputs = edgec.load("out").run({"x": array})
 """
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from edgec.execution.bench import bench
     from edgec.execution.devices import discover as devices
     from edgec.execution.load import LoadedArtifact, load
+    from edgec.tuner.outcome import StudyResult
+    from edgec.tuner.study import tune
 
 __all__ = [
     "BisectReport",
@@ -45,6 +48,7 @@ __all__ = [
     "ImportResult",
     "LoadedArtifact",
     "QuantizeResult",
+    "StudyResult",
     "__version__",
     "bench",
     "bisect",
@@ -55,6 +59,7 @@ __all__ = [
     "inspect",
     "load",
     "quantize",
+    "tune",
     "verify",
 ]
 
@@ -66,6 +71,7 @@ _HOMES = {
     "ImportResult": ("edgec.converter.import_", "ImportResult"),
     "LoadedArtifact": ("edgec.execution.load", "LoadedArtifact"),
     "QuantizeResult": ("edgec.converter.quantize", "QuantizeResult"),
+    "StudyResult": ("edgec.tuner.outcome", "StudyResult"),
     "bench": ("edgec.execution.bench", "bench"),
     "bisect": ("edgec.converter.bisect", "bisect"),
     "check": ("edgec.converter.check", "check"),
@@ -75,6 +81,7 @@ _HOMES = {
     "inspect": ("edgec.converter.importers", "inspect_source"),
     "load": ("edgec.execution.load", "load"),
     "quantize": ("edgec.converter.quantize", "quantize_model"),
+    "tune": ("edgec.tuner.study", "tune"),
     "verify": ("edgec.converter.verify", "verify_folder"),
 }
 

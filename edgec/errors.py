@@ -615,8 +615,8 @@ _define(
     "EDG813",
     EXIT_FAILED,
     "no configuration keeps the limits",
-    "The study is finished, and none of the configurations that were measured keeps --max-latency, --max- "
-    "memory and --max-drop. `edgec tune report STUDY --json` holds the values of every trial.",
+    "The study is finished, and none of the configurations that were measured keeps --max-latency, --max-memory "
+    " and --max-drop. `edgec tune report STUDY --json` holds the values of every trial.",
 )
 _define(
     "EDG814",
