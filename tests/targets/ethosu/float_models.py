@@ -28,6 +28,7 @@ def float_model(name: str, folder: Path) -> Path:
     model = onnx.load(imported)
     graph = model.graph
     arrays = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+    inputs = {entry.name for entry in graph.input}
     named: dict[str, str] = {}
     kept = []
     for node in graph.node:
@@ -36,7 +37,7 @@ def float_model(name: str, folder: Path) -> Path:
             kept.append(node)
         elif node.input[0] in arrays:
             arrays[node.output[0]] = _real(arrays, node)
-        elif node.op_type == "QuantizeLinear" and arrays[node.input[2]] == -128:
+        elif node.op_type == "QuantizeLinear" and arrays[node.input[2]] == -128 and node.input[0] not in inputs:
             kept.append(helper.make_node("Relu", [node.input[0]], [node.output[0]]))  # the integers end at zero
         else:
             named[node.output[0]] = node.input[0]
