@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -184,6 +185,46 @@ def test_buffers_are_bound_here_but_not_in_another_process(artifacts: dict[str, 
     with edgec.load(artifacts["tflite"], isolated=True) as model, pytest.raises(EdgecError, match="own") as caught:
         model.bind(pool)
     assert caught.value.code == "EDG040"
+
+
+UNUSUAL = {
+    "one value, two outputs": "agraph (float[1,4] x) => (float[1,4] y, float[1,4] z) { y = Relu(x) z = Identity(y) }",
+    "an input as output": "agraph (float[1,4] x) => (float[1,4] y, float[1,4] z) { y = Relu(x) z = Identity(x) }",
+    "a single number": "agraph (float x, float[3] w) => (float[3] y, float z) { y = Mul(x, w) z = Relu(x) }",
+    "booleans": "agraph (float[4] x, float[4] w) => (bool[4] y) { y = Less(x, w) }",
+    "no elements": "agraph (float[0,4] x) => (float[0,4] y) { y = Relu(x) }",
+    "an unused input": "agraph (float[4] x, float[3] w) => (float[4] y) { y = Relu(x) }",
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_bindings_and_runs_agree_on_unusual_interfaces(tmp_path: Path, name: str) -> None:
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 13]> {UNUSUAL[name]}')
+    source = tmp_path / "model.onnx"
+    onnx.save(model, source)
+    reference = onnxruntime.InferenceSession(source)
+    generator = np.random.default_rng(0)
+    feeds = {item.name: generator.standard_normal(item.shape).astype(np.float32) for item in reference.get_inputs()}
+    feeds = {key: np.asarray(array, np.float32) for key, array in feeds.items()}
+    expected = dict(zip([item.name for item in reference.get_outputs()], reference.run(None, feeds)))
+    for target, options in (("onnxruntime", {}), ("tflite", {}), ("tflite", {"api": "compiled"})):
+        edgec.convert(source, target=target, output=tmp_path / target)
+        with edgec.load(tmp_path / target, **options) as loaded:
+            if name == "no elements" and options:
+                with pytest.raises(EdgecError) as caught:
+                    loaded.run(feeds)
+                assert caught.value.code == "EDG303"
+                continue
+            found = loaded.run(feeds)
+            binding = loaded.bind()
+            for key, array in feeds.items():
+                binding.inputs[key][...] = array
+            binding.run()
+            assert set(found) == set(expected) == set(binding.outputs)
+            for key, array in expected.items():
+                assert found[key].dtype == array.dtype == binding.outputs[key].dtype
+                np.testing.assert_allclose(found[key], array, rtol=1e-6)
+                np.testing.assert_array_equal(binding.outputs[key], found[key])
 
 
 @pytest.mark.parametrize("target", ["tflite", "onnxruntime"])

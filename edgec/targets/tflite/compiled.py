@@ -77,13 +77,17 @@ class CompiledSession:
 
         Raises:
             UsageError: EDG005 where a shape does not fit.
-            VerificationError: EDG302 where this version of LiteRT offers no host memory.
+            VerificationError: EDG302 where this version of LiteRT offers no host memory, EDG303 where it has no buffers
+                for these tensors.
         """
         with self._lock:
             model = self._opened()
             for spec in self.inputs:
                 bound_shape(spec, shapes or {})
-            binding = CompiledBinding(model, self._index, self.inputs, self.outputs, pool)
+            try:
+                binding = CompiledBinding(model, self._index, self.inputs, self.outputs, pool)
+            except (RuntimeError, ValueError) as error:  # such as tensors without elements
+                raise VerificationError("EDG303", "LiteRT cannot make buffers", why=_reason(error)) from error
             self._bindings.add(binding)
             return binding
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edgec.errors import UsageError, VerificationError
 from edgec.ir.types import Array
@@ -54,12 +55,14 @@ class InterpreterBinding:
         for _, detail in (*inputs, *outputs):
             if detail["dtype"] in (str, np.str_, np.bytes_):
                 raise UsageError("EDG040", "strings have no fixed size and cannot be bound", help="call run(feeds)")
-        self.inputs = {name: self._array(int(detail["index"])) for name, detail in inputs}
+        self._into = {name: int(detail["index"]) for name, detail in inputs}
+        self._from = {name: int(detail["index"]) for name, detail in outputs}
+        self.inputs = {name: self._array(int(detail["index"]), detail["dtype"]) for name, detail in inputs}
         for array in self.inputs.values():
             array.fill(0)
-        interpreter.invoke()  # outputs of a size that the graph computes get their place
-        self._places = {name: int(detail["index"]) for name, detail in outputs}
-        self.outputs = {name: self._array(index) for name, index in self._places.items()}
+        self._invoke()  # outputs of a size that the graph computes get their place
+        self.outputs = {name: self._array(int(detail["index"]), detail["dtype"]) for name, detail in outputs}
+        self._read()
 
     @property
     def closed(self) -> bool:
@@ -76,20 +79,10 @@ class InterpreterBinding:
             if self._interpreter is None:
                 raise VerificationError("EDG303", "the binding is closed")
             try:
-                self._interpreter.invoke()
+                self._invoke()
             except (RuntimeError, ValueError) as error:
                 raise VerificationError("EDG303", "LiteRT cannot run the artifact", why=str(error).strip()) from error
-            for name, index in self._places.items():
-                address, shape, _ = self._place(index)
-                array = self.outputs[name]
-                if address != array.ctypes.data or shape != array.shape:
-                    self.close()
-                    raise VerificationError(
-                        "EDG303",
-                        f"the output '{name}' has moved",
-                        why="its size depends on the input's values, so that it cannot be bound",
-                        help="call run(feeds)",
-                    )
+            self._read()
 
     def close(self) -> None:
         """Let the arrays go; the memory is the interpreter's."""
@@ -97,10 +90,40 @@ class InterpreterBinding:
             self._interpreter = None
             self.inputs, self.outputs = {}, {}
 
-    def _place(self, index: int) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
-        found = self._interpreter.tensor(index)()
-        return int(found.ctypes.data), tuple(found.shape), found.dtype
+    def _invoke(self) -> None:
+        for name, index in self._into.items():
+            if not self.inputs[name].shape:  # LiteRT shows no memory of a single number
+                self._interpreter.set_tensor(index, self.inputs[name])
+        self._interpreter.invoke()
 
-    def _array(self, index: int) -> Array:
-        address, shape, dtype = self._place(index)
-        return array_at(address, dtype, shape, self._interpreter)
+    def _read(self) -> None:
+        """Check that the outputs are where they were, and fetch single numbers, of which LiteRT shows no memory."""
+        for name, index in self._from.items():
+            array, found = self.outputs[name], self._place(index)
+            if found is None and not array.shape:
+                array[()] = self._interpreter.get_tensor(index)
+            elif (found is None and array.size) or (found is not None and found != (array.ctypes.data, array.shape)):
+                self.close()
+                raise VerificationError(
+                    "EDG303",
+                    f"the output '{name}' has moved",
+                    why="its size depends on the input's values, so that it cannot be bound",
+                    help="call run(feeds)",
+                )
+
+    def _place(self, index: int) -> tuple[int, tuple[int, ...]] | None:
+        """Address and shape of a tensor; None where LiteRT shows no memory: of single numbers and of empty tensors."""
+        try:
+            found = self._interpreter.tensor(index)()
+        except ValueError:
+            return None
+        if not isinstance(found, np.ndarray) or not found.size:
+            return None
+        return int(found.ctypes.data), tuple(found.shape)
+
+    def _array(self, index: int, dtype: npt.DTypeLike) -> Array:
+        place = self._place(index)
+        if place is not None:
+            return array_at(place[0], np.dtype(dtype), place[1], self._interpreter)
+        shape = self._interpreter._get_tensor_details(index, 0)["shape"]
+        return np.zeros([int(dim) for dim in shape], dtype)
