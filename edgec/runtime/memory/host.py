@@ -423,12 +423,16 @@ _ONE_OWNER = _one_owner()
 
 
 def _extents(shape: int | Sequence[int]) -> tuple[int, ...]:
-    if isinstance(shape, (int, np.integer)):
-        shape = (int(shape),)
-    extents = tuple(operator.index(extent) for extent in shape)
-    if any(extent < 0 for extent in extents):
+    extents = (shape,) if type(shape) is int else _several(shape)
+    if extents and min(extents) < 0:
         raise UsageError("EDG712", f"an array cannot have the shape {extents}", why="an extent is negative")
     return extents
+
+
+def _several(shape: int | Sequence[int]) -> tuple[int, ...]:
+    if isinstance(shape, (int, np.integer)):
+        return (int(shape),)
+    return tuple(map(operator.index, shape))
 
 
 def _check_power_of_two(name: str, value: int) -> None:
