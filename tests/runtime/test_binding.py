@@ -6,9 +6,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import flatbuffers
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import TensorType
 
 from edgec.errors import EdgecError
@@ -180,6 +183,27 @@ def test_arrays_of_a_closed_interpreter_stay_readable(tmp_path: Path) -> None:
     session.close()
     del session, binding
     assert (kept == -3).all()
+
+
+def test_outputs_whose_size_depends_on_values_cannot_be_bound(tmp_path: Path) -> None:
+    """Never a stale or a foreign piece of memory."""
+    text = '<ir_version: 8, opset_import: ["" : 13]> agraph (float[6] x) => (int64[1, n] y) { y = NonZero(x) }'
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    path = unary(tmp_path / "m.tflite", "WHERE", [("x", (6,))], ["y"])
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    model.subgraphs[0].tensors[1].type, model.subgraphs[0].tensors[1].shape = TensorType.INT64, []
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(builder.Output())
+    for session in (open_onnx(tmp_path / "m.onnx"), open_tflite(path)):
+        binding = session.bind()
+        assert binding.outputs["y"].size == 0
+        binding.inputs["x"][...] = [0, 1, 0, 2, 0, 3]
+        with pytest.raises(EdgecError) as caught:
+            binding.run()
+        assert caught.value.code == "EDG303"
+        found = session.run({"x": np.array([0, 1, 0, 2, 0, 3], np.float32)})["y"]
+        assert found.reshape(-1).tolist() == [1, 3, 5]
 
 
 @pytest.mark.parametrize("graph", [False, True])
