@@ -9,7 +9,9 @@ x arena strategy x CUDA graph.
 1. The default is measured alone, and the device's A/A floor.
 2. Every configuration is raced against the default until its interval is narrow: the exhaustive table.
 3. A study of a third of that many trials runs as `edgec tune` runs it.
-4. The study's winner and the table's best are raced against each other.
+4. The study's winner and the table's best are raced against each other, and the table's best against itself in fresh
+   processes: two configurations are equal within that A/A floor.  (The default's own is much wider: without a CUDA
+   graph the host's launches decide.)
 
 Every finished race is on the disk at once (FOLDER/*.jsonl), and the same command goes on where it was stopped.  At the
 end FOLDER/tuning-cuda.json (or --result) holds everything.
@@ -32,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure.machine import describe as machine
-from edgec.runtime.measurement import Duel
+from edgec.runtime.measurement import Duel, measure_floor
 from edgec.targets import registry
 from edgec.targets.knobs import Circumstances, Setting
 from edgec.tuner.confirming import confirm
@@ -154,6 +156,14 @@ class Bench:
         """The A/A floor."""
         found = self.measurements.floor(lambda number, estimate: say(f"A/A pair {number}: {estimate.ratio:.4f}"))
         say(f"A/A floor: {found.value:.2%}")
+        return {"value": found.value, "ratios": list(found.ratios)}
+
+    def floor_of(self, point: Mapping[str, Setting]) -> dict[str, Any]:
+        """The A/A floor of one configuration, in fresh processes."""
+        self.check_time()
+        self.measurements.close()
+        found = measure_floor(lambda: self.measurements._open(point), rules=replace(CONFIRMATION, budget_s=4.0))
+        say(f"A/A floor of {short(point)}: {found.value:.2%}, pairs {[round(ratio, 4) for ratio in found.ratios]}")
         return {"value": found.value, "ratios": list(found.ratios)}
 
     def table(self, reference_ms: float) -> list[dict[str, Any]]:
@@ -329,9 +339,10 @@ def main() -> int:
                 studies[name] = {**study, "table_best": best, "face_to_face": {"within_floor": False}}
                 continue
             winner = study["winner"]["configuration"]
-            face = bench.kept(f"face-{name}", lambda w=winner, b=best: bench.face_to_face(b, w, floor["value"]))
+            own = bench.kept(f"floor-{name}", lambda b=best: bench.floor_of(b))
+            face = bench.kept(f"face-{name}", lambda w=winner, b=best, f=own: bench.face_to_face(b, w, f["value"]))
             say(f"{name}: table's best {short(best)}; study's winner {short(winner)}; {json.dumps(face)}")
-            studies[name] = {**study, "table_best": best, "face_to_face": face}
+            studies[name] = {**study, "table_best": best, "floor_of_best": own, "face_to_face": face}
     except OutOfTime:
         say("out of time: give the same command again, it goes on")
         return 75
