@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import ai_edge_litert
@@ -25,6 +28,8 @@ compiled = pytest.importorskip(
 
 FACTORY = "edgec.targets.tflite.session:open_session"
 GPU = {"api": "compiled", "accelerator": "gpu"}
+SOFTWARE = (Path("/usr/lib/chromium"), Path("/opt/google/chrome"), Path("/usr/lib/chromium-browser"))
+"""Where Chromium keeps SwiftShader, a Vulkan driver in software."""
 
 
 def network(folder: Path, text: str) -> Path:
@@ -61,15 +66,38 @@ def image() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def gpu(tmp_path_factory: pytest.TempPathFactory) -> None:
-    path = convolution(tmp_path_factory.mktemp("gpu") / "m")
+def gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A Vulkan device: the machine's own, or SwiftShader where Chromium has brought it along."""
+    folder = tmp_path_factory.mktemp("gpu")
+    path = convolution(folder / "m")
+    with pytest.MonkeyPatch.context() as environment:
+        problem = unavailable(path)
+        software = next((item for item in SOFTWARE if (item / "libvk_swiftshader.so").exists()), None)
+        if problem and software is not None:
+            driver = {"library_path": str(software / "libvk_swiftshader.so"), "api_version": "1.1.0"}
+            (folder / "icd.json").write_text(json.dumps({"file_format_version": "1.0.0", "ICD": driver}))
+            environment.setenv("VK_ICD_FILENAMES", str(folder / "icd.json"))
+            loader = folder / "loader"
+            loader.mkdir()
+            if (software / "libvulkan.so.1").exists():
+                (loader / "libvulkan.so.1").symlink_to(software / "libvulkan.so.1")
+                environment.setenv("LD_LIBRARY_PATH", str(loader), prepend=os.pathsep)
+            problem = unavailable(path)
+        if problem:
+            pytest.skip(f"LiteRT finds no GPU: {problem}")
+        yield
+
+
+def unavailable(path: Path) -> str | None:
+    """Why LiteRT cannot use a GPU; None where it can."""
     try:
         open_isolated(FACTORY, path, GPU).close()
     except EdgecError as error:
         if error.code != "EDG522":
             raise
         lines = error.details.get("stderr") or [str(error.why)]
-        pytest.skip(f"LiteRT finds no GPU: {next((line for line in lines if 'adapter' in line), lines[-1])}")
+        return next((line for line in lines if "adapter" in line), lines[-1])
+    return None
 
 
 @pytest.mark.parametrize("options", [{}, {"threads": 2}, {"xnnpack": False}], ids=str)
