@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +187,14 @@ def test_bench_tells_what_a_delegate_leaves(
     assert taken["runner"] == library.name and taken["left"] and not taken["complete"]
     assert main(arguments) in (0, 7)
     assert f"note: {library.name} took" in capsys.readouterr().out
+
+
+def test_the_documented_session_options_are_those_that_exist() -> None:
+    from edgec.runtime.onnxruntime.options import Options as OnnxRuntimeOptions
+    from edgec.targets.tflite.options import Options as LiteRTOptions
+
+    text = (Path(__file__).parents[2] / "docs/running.md").read_text(encoding="utf-8")
+    for heading, options in (("### ONNX Runtime", OnnxRuntimeOptions), ("### LiteRT", LiteRTOptions)):
+        table = text.split(heading)[1].split("\n## ")[0].split("\n### ")[0]
+        listed = {line.split("`")[1] for line in table.splitlines() if line.startswith("| `")}
+        assert listed == {item.name for item in fields(options)}
