@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from edgec.converter.calibration.mixed.units import BOUNDARY_COST, Edge, Unit, Units
@@ -15,6 +16,14 @@ class Choice:
     noise: float
 
 
+@dataclass(frozen=True)
+class _Move:
+    """Units to raise together, and the values at their border."""
+
+    units: tuple[Unit, ...]
+    edges: tuple[Edge, ...]
+
+
 def greedy_path(units: Units) -> list[Choice]:
     """Choices from none to all units, each holding the one before.
 
@@ -22,27 +31,19 @@ def greedy_path(units: Units) -> list[Choice]:
     value stays exact).  Among the steps the one with the most noise removed per cost is taken; borders that go away
     count against the cost, so regions grow together.  Ties go to the unit that comes first.
     """
-    moves = _moves(units)
+    moves = [_Move(found, _beside(found)) for found in _moves(units)]
+    near = _near(moves)
     raised: set[Unit] = set()
     path = [Choice(frozenset(), units.noise(()))]
-    alive = list(range(len(moves)))
-    while alive:
-        best, value = -1, 0.0
-        waiting = []
-        for index in alive:
-            fresh = [unit for unit in moves[index] if unit not in raised]
-            if not fresh:
-                continue
-            waiting.append(index)
-            gain = _gain(fresh, raised)
-            worth = gain / max(_cost(units, fresh, raised), 1.0)
-            if worth > value:
-                best, value = index, worth
-        alive = waiting
-        if best < 0:
+    worths = [_worth(units, move, raised) for move in moves]
+    while worths:
+        best = max(range(len(worths)), key=worths.__getitem__)
+        if worths[best] <= 0:
             break
-        raised.update(moves[best])
-        raised = set(units.settled(raised))
+        before = frozenset(raised)
+        raised = set(units.settled(raised.union(moves[best].units)))
+        for index in sorted({index for unit in raised - before for index in near.get(unit, ())}):
+            worths[index] = _worth(units, moves[index], raised)
         path.append(Choice(frozenset(raised), units.noise(raised)))
     everything = frozenset(units.units)
     if path[-1].raised != everything:
@@ -74,18 +75,34 @@ def _around(edge: Edge) -> list[Unit]:
     return sorted(found, key=lambda unit: unit.index)
 
 
-def _beside(fresh: list[Unit]) -> list[Edge]:
-    return list(dict.fromkeys(edge for unit in fresh for edge in (*unit.reads, *unit.gives)))
+def _beside(found: Iterable[Unit]) -> tuple[Edge, ...]:
+    return tuple(dict.fromkeys(edge for unit in found for edge in (*unit.reads, *unit.gives)))
 
 
-def _gain(fresh: list[Unit], raised: set[Unit]) -> float:
-    after = raised.union(fresh)
-    weights = sum(unit.noise for unit in fresh)
-    edges = _beside(fresh)
-    return weights + sum(edge.noise * (edge.rounded(raised) - edge.rounded(after)) for edge in edges)
+def _near(moves: list[_Move]) -> dict[Unit, list[int]]:
+    """Which moves another unit's raising changes the worth of."""
+    found: dict[Unit, list[int]] = {}
+    for index, move in enumerate(moves):
+        touched = {**dict.fromkeys(move.units)}
+        for edge in move.edges:
+            touched.update(dict.fromkeys(edge.consumers))
+            if edge.producer is not None:
+                touched[edge.producer] = None
+        for unit in touched:
+            found.setdefault(unit, []).append(index)
+    return found
 
 
-def _cost(units: Units, fresh: list[Unit], raised: set[Unit]) -> float:
-    after = raised.union(fresh)
-    borders = sum(edge.elements * (edge.crossed(after) - edge.crossed(raised)) for edge in _beside(fresh))
-    return sum(units.cost_of(unit) for unit in fresh) + BOUNDARY_COST * borders
+def _worth(units: Units, move: _Move, raised: set[Unit]) -> float:
+    """The noise that a move takes away, per cost; 0 for one that is done."""
+    fresh = [unit for unit in move.units if unit not in raised]
+    if not fresh:
+        return 0.0
+    gain, cost = sum(unit.noise for unit in fresh), sum(units.cost_of(unit) for unit in fresh)
+    edges = [(edge, edge.rounded(raised), edge.crossed(raised)) for edge in move.edges]
+    raised.update(fresh)
+    for edge, rounded, crossed in edges:
+        gain += edge.noise * (rounded - edge.rounded(raised))
+        cost += BOUNDARY_COST * edge.elements * (edge.crossed(raised) - crossed)
+    raised.difference_update(fresh)
+    return gain / max(cost, 1.0)
