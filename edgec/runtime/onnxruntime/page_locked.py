@@ -57,7 +57,8 @@ class PageLockedPool:
             )
         memory = (ctypes.c_char * size).from_address(address.value)
         weakref.finalize(memory, self._runtime.cudaFreeHost, address)
-        return np.frombuffer(memory, element).reshape(extents)
+        found: Array = np.frombuffer(memoryview(memory), np.uint8).view(element).reshape(extents)
+        return found
 
     def release(self, array: Array) -> bool:
         """True; the memory goes back with the last reference to the array."""
