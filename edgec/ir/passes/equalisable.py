@@ -101,6 +101,8 @@ def _step(
         return _sum(found, user, value, factor, place)
     if user.op == "Mul":
         other = user.operand(1 - place)
+        if user.output.shape is None or len(user.output.shape) != value.rank:
+            return None
         if other.const is None:
             others.append(other)
         elif per_channel(other, value, 1, found.channels) is None:
@@ -152,7 +154,7 @@ def _keeps_zero(node: Node) -> bool:
             and (filling is None or (filling.const is not None and not np.any(filling.numpy())))
             and _channels_unpadded(node)
         )
-    return node.op == "Resize" and node.operand(0).rank == node.output.rank
+    return node.op == "Resize" and node.attr_str("coordinate_transformation_mode", "") != "tf_crop_and_resize"
 
 
 def _channels_unpadded(node: Node) -> bool:
