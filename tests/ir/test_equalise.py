@@ -134,8 +134,7 @@ def test_a_channel_that_is_always_zero_stays_finite() -> None:
     np.testing.assert_allclose(run(after, feeds)[0], run(before, feeds)[0], rtol=1e-4, atol=1e-4)
 
 
-def test_a_product_of_another_rank_is_left() -> None:
-    """Its second axis is no longer that of the channels."""
+def test_a_product_with_numbers_along_another_axis_is_left() -> None:
     constants = "float[4,1,1,1] f = {1.0,2.0,3.0,4.0}"
     model = typed(body("y = Mul (c, f)", constants, shape="float[4,4,6,6]"))
     assert not Equalise(extents=extents(model)).apply(model)
