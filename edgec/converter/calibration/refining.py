@@ -36,8 +36,8 @@ GAIN_DB: Final = 0.1
 """What a change must gain in SQNR to be kept."""
 GAIN_PER_OPERATOR_DB: Final = 0.02
 """What it must gain besides for every operator that it adds."""
-PLENTY_DB: Final = 60.0
-"""From here on nothing is tried."""
+PLENTY_DB: Final = 35.0
+"""From here on nothing is tried: what could be gained is not worth the runs."""
 
 Feeds = Mapping[str, Array]
 
@@ -115,7 +115,7 @@ def refine(
                 score = scores[_label(used)] = judge.score(equalised, other)
                 if score >= least + GAIN_DB + added * GAIN_PER_OPERATOR_DB:
                     best, least = Refined(equalised, other, used, scores, added, best.samples), score
-            if best.quantize.means:
+            if best.quantize.means and least < PLENTY_DB:
                 progress("quantizing without bias correction")
                 plain = replace(best.quantize, means={})
                 used = tuple(name for name in best.used if name != BIAS_CORRECTION)
