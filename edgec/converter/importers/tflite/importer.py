@@ -22,6 +22,9 @@ from edgec.targets.base import SessionSpec
 
 FACTORY = "edgec.converter.importers.tflite.session:open_session"
 SIGNATURE = "serving_default"
+HYBRID = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"})
+"""Operators with kernels for float data and integer weights."""
+
 STATES = "edgec.states"
 """Key of the model's metadata under which states are described."""
 
@@ -153,7 +156,25 @@ def _untyped(tensor: FlatTensor, kind: str) -> UnsupportedError:
 
 def _notes(source: FlatModel) -> list[str]:
     others = [item.key for item in source.signatures if item is not primary_signature(source)]
-    return [f"only the first graph is read, not the signatures {', '.join(others)}"] if others else []
+    notes = [f"only the first graph is read, not the signatures {', '.join(others)}"] if others else []
+    count = _dynamic(source.graphs[0])
+    if count:
+        notes.append(
+            f"{count} operators have integer weights beside float data, which LiteRT rounds as it runs; the imported "
+            "model does not round (--precision dynamic-int8 gives them back for the target tflite)"
+        )
+    return notes
+
+
+def _dynamic(flat: FlatGraph) -> int:
+    """The number of operators that LiteRT computes with data quantized at run time."""
+    count = 0
+    for op in flat.operators:
+        if op.code not in HYBRID or len(op.inputs) < 2 or min(op.inputs[:2]) < 0:
+            continue
+        data, weights = (flat.tensors[index] for index in op.inputs[:2])
+        count += data.kind == "FLOAT32" and weights.kind in ("INT4", "INT8", "UINT8")
+    return count
 
 
 def _state_notes(states: Sequence[Mapping[str, Any]]) -> list[str]:

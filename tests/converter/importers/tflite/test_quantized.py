@@ -137,6 +137,7 @@ def test_integer_weights_beside_float_data_are_dequantized(tmp_path: Path) -> No
     b.version(3)
     model = imported(b.save(tmp_path, [x], [y]))
     assert operators(model) == ["DequantizeLinear", "Gemm"]
+    assert any("dynamic-int8" in note for note in model.notes)
     feeds = feeds_of(model)
     ((wanted, found),) = both(model, feeds)
     np.testing.assert_allclose(found, feeds["x"] @ (held * np.float32(0.02)).T + 1, rtol=1e-5, atol=1e-5)

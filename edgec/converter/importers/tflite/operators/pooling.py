@@ -21,7 +21,7 @@ MOST = 512
 
 @reads("AVERAGE_POOL_2D", "MAX_POOL_2D")
 def pool(call: Call) -> None:
-    """AveragePool without the padding, or MaxPool."""
+    """AveragePool without the padding (of 8 bits: of the plain integers, ties rounded as LiteRT does), or MaxPool."""
     options = call.options(schema.Pool2DOptions)
     kernel, strides = [options.FilterHeight(), options.FilterWidth()], [options.StrideH(), options.StrideW()]
     if any(number < 1 for number in (*kernel, *strides)):
