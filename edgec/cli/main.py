@@ -94,7 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(given)
     except KeyboardInterrupt as raised:
         # The clean-up is done by now.
-        return _report(given, EdgecError("EDG020", "interrupted", why="nothing half-written was left"), raised)
+        error = EdgecError("EDG020", "interrupted", where=str(raised) or None, why="nothing half-written was left")
+        return _report(given, error, raised)
     except BrokenPipeError:
         # Whoever read our output has gone; keep Python from complaining when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,6 +15,7 @@ from edgec.errors import EdgecError, UsageError
 from edgec.ir.copy_model import copy_model
 from edgec.ir.graph import Model
 from edgec.ir.writer import write_model
+from edgec.runtime.session import Session
 
 THREADS = 2
 """Threads inside an operator: calibration shares the machine."""
@@ -86,11 +87,31 @@ def _run(
 
     wanted = set(names)
     values = {name: Statistics() for name in names}
-    inputs = [value.name for value in model.graph.inputs]
     try:
         session = open_session(path, threads=THREADS)
     except EdgecError as error:
         raise _not_run(error) from error
+    try:
+        count = _observe(session, model, wanted, values, handed, data, progress)
+    except KeyboardInterrupt as cancelled:
+        raise KeyboardInterrupt("the calibration was cancelled; its statistics are not kept") from cancelled
+    session.close()
+    if not count:
+        raise UsageError("EDG032", "the calibration data holds no samples", help="16 to 100 typical inputs are enough")
+    return Calibration(count, values)
+
+
+def _observe(
+    session: Session,
+    model: Model,
+    wanted: set[str],
+    values: dict[str, Statistics],
+    handed: Mapping[str, str],
+    data: CalibrationData,
+    progress: Callable[[str], object],
+) -> int:
+    """Take every sample into account; how many there were."""
+    inputs = [value.name for value in model.graph.inputs]
     count = 0
     for feeds in data.samples(model):
         progress(f"calibrating, sample {count + 1}")
@@ -112,10 +133,7 @@ def _run(
                     help="leave the sample out, or check its preprocessing",
                 )
         count += 1
-    session.close()
-    if not count:
-        raise UsageError("EDG032", "the calibration data holds no samples", help="16 to 100 typical inputs are enough")
-    return Calibration(count, values)
+    return count
 
 
 def _require_finite(name: str, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]], sample: int) -> None:

@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from edgec.cli.main import main
 from edgec.converter.calibration.collect import calibrate
 from edgec.converter.calibration.data import CalibrationData
 from edgec.converter.calibration.quantizing import PrecisionOptions
@@ -258,6 +259,23 @@ def test_a_cancelled_calibration_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         int8(tmp_path, model, calibration, progress=stop)
     assert not (tmp_path / "out").exists() and not list((tmp_path / "cache").rglob("*.npz"))
+
+
+def test_the_message_of_a_cancelled_calibration_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from edgec.converter.calibration.statistics import Statistics
+
+    def stop(self: Statistics, array: Array) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Statistics, "add", stop)
+    model, calibration = written(tmp_path, SMALL), saved(tmp_path, samples())
+    arguments = ["convert", str(model), "-t", "tflite", "--calibration", str(calibration), "-o", str(tmp_path / "out")]
+    assert main(arguments) == 130
+    shown = capsys.readouterr().err
+    assert "EDG020" in shown and "the calibration was cancelled" in shown
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_target_without_the_precision_says_what_it_has(tmp_path: Path) -> None:
