@@ -110,3 +110,20 @@ def test_casts_of_the_model_itself_give_float16() -> None:
     assert ops_of(model) == ["Cast", "Exp", "Cast"]
     feeds = {"x": np.array([0, 1, 2, 3], np.int32)}
     np.testing.assert_allclose(by_numpy(model, feeds)[0], np.exp(feeds["x"].astype(np.float32)), rtol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        "MeanVarianceNormalization <axes = [0]> (x)",
+        'ScatterElements <axis = 0, reduction = "add"> (x, i, u)',
+        'ScatterND <reduction = "max"> (x, j, u)',
+    ],
+)
+def test_what_onnx_runtime_cannot_compute_in_float16_stays_float32(node: str) -> None:
+    constants = "int64[2] i = {0, 0}, int64[2,1] j = {0, 1}, float[2] u = {1.0, 2.0}"
+    body = f"g (float[4] x) => (float[4] y) <{constants}> {{ y = {node} }}"
+    model = halved(body)
+    assert ops_of(model) == [node.split(" ")[0]]
+    feeds = random_feeds(model)
+    np.testing.assert_allclose(run(model, feeds)[0], run(model_of(body), feeds)[0], rtol=1e-6)

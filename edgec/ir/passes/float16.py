@@ -18,9 +18,11 @@ from edgec.ir.types import DataType
 STAYING: Final = frozenset(
     "QuantizeLinear DequantizeLinear DynamicQuantizeLinear QLinearConv QLinearMatMul ConvInteger MatMulInteger "
     "RandomNormal RandomUniform RandomNormalLike RandomUniformLike Bernoulli Multinomial EyeLike ConstantOfShape "
-    "HannWindow HammingWindow BlackmanWindow MelWeightMatrix Range CumSum CastLike BitCast".split()
+    "HannWindow HammingWindow BlackmanWindow MelWeightMatrix Range CumSum CastLike BitCast "
+    "MeanVarianceNormalization".split()
 )
-"""Operators that stay float32: they quantize, name their result's type, or count positions."""
+"""Operators that stay float32: they quantize, name their result's type, count positions, or (the last) have float32
+constants in the body that runtimes expand them to."""
 
 
 @register
@@ -63,6 +65,8 @@ def halvable(node: Node) -> bool:
         return False
     if any(value is not None and value.type_proto is not None for value in (*node.outputs, *node.inputs)):
         return False
+    if node.has("reduction") and node.op.startswith("Scatter") and node.attr_str("reduction") != "none":
+        return False  # ONNX Runtime has no kernel
     takes, gives = _kinds(node.op)
     return any(_float(node.inputs, takes)) or any(_float(node.outputs, gives))
 
