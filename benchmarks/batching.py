@@ -1,12 +1,14 @@
 """Throughput and latency of the dynamic batcher against no batching and against a naive batcher.
 
     python -m benchmarks.batching [--models mnist-conv,ppocr-cls] [--clients 1,8,64] [--rounds 5] [-o FILE]
+    python -m benchmarks.batching --provider cuda --models mlp-2048,mobilenetv2 -o FILE     # on a GPU machine
 
 Clients are threads that send one sample and wait for its answer (closed loop).  Every system has the same cores:
 
 - direct: every client runs the session itself, the better of one thread per run and one run on all cores;
 - naive: a thread takes what is queued until the batch is full or `max_delay` is over, always;
-- batcher: :class:`edgec.runtime.batching.DynamicBatcher` with the same largest batch and delay.
+- batcher: :class:`edgec.runtime.batching.DynamicBatcher` with the same largest batch and delay, a run on all cores at a
+  time, or as many runs of one thread at once as there are cores.
 
 Rounds of all systems are interleaved; figures are medians over the rounds.  The bound of the latency is the delay plus
 two runs: the one that is under way when a sample arrives, and its own; runs are taken at their 99th percentile.
@@ -203,7 +205,8 @@ class NaiveBatcher:
 def system(name: str, sessions: dict[int, Session], case: Case) -> Iterator[tuple[Serve, Timed, Callable[[], Any]]]:
     """How one sample is answered, the timed session, and what the batcher says about itself at the end."""
     cores = max(sessions)
-    timed = Timed(sessions[1 if name == "direct, 1 thread a run" else cores])
+    single = name in ("direct, 1 thread a run", "batcher, a run per core")
+    timed = Timed(sessions[1 if single else cores])
     if name.startswith("direct"):
         yield lambda sample: timed.run(alone(case, sample)), timed, dict
     elif name == "naive":
@@ -219,6 +222,7 @@ def system(name: str, sessions: dict[int, Session], case: Case) -> Iterator[tupl
             shared=case.shared,
             axes=case.axes,
             pool=HostPool(),
+            concurrency=1 if name == "batcher" else len(os.sched_getaffinity(0)),
         ) as batcher:
             yield batcher.run, timed, lambda: batcher.statistics().to_json()
 
@@ -260,16 +264,19 @@ def one_round(
     return count / elapsed, used / count, [value for part in latencies for value in part]
 
 
-SYSTEMS = ("direct, 1 thread a run", "direct, all cores a run", "naive", "batcher")
+SYSTEMS = ("direct, 1 thread a run", "direct, all cores a run", "naive", "batcher", "batcher, a run per core")
 
 
-def measure(model: str, folder: Path, clients: list[int], seconds: float, rounds: int) -> Iterator[dict[str, Any]]:
+def measure(
+    model: str, folder: Path, clients: list[int], seconds: float, rounds: int, provider: str
+) -> Iterator[dict[str, Any]]:
     """One row per number of clients."""
     cores = len(os.sched_getaffinity(0))
     sessions: dict[int, Session] = {1: Device()}
     if model != "device":
         path = model_file(model, folder)
-        sessions = {threads: open_session(path, threads=threads) for threads in sorted({1, cores})}
+        counts = sorted({1, cores}) if provider == "cpu" else [1]
+        sessions = {threads: open_session(path, threads=threads, provider=provider) for threads in counts}
     random = np.random.default_rng(0)
     case = CASES[model]
     samples = [{name: random.random(shape, np.float32) for name, shape in case.shapes.items()} for _ in range(16)]
@@ -325,6 +332,7 @@ def main() -> None:
     parser.add_argument("--clients", default="1,8,64")
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a round")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--provider", default="cpu", help="cuda on a GPU machine with onnxruntime-gpu")
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
     clients = [int(value) for value in arguments.clients.split(",")]
@@ -333,7 +341,7 @@ def main() -> None:
     print(f"{'model':12} {'clients':>7} {'system':24} " + " ".join(f"{head:>{width}}" for head, width in heads))
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.models.split(","):
-            for row in measure(name, Path(folder), clients, arguments.seconds, arguments.rounds):
+            for row in measure(name, Path(folder), clients, arguments.seconds, arguments.rounds, arguments.provider):
                 rows.append(row)
                 direct = max(row[system_name]["per_second"] for system_name in SYSTEMS[:2])
                 for system_name in SYSTEMS:
@@ -347,6 +355,7 @@ def main() -> None:
                     )
     document = {
         "machine": describe(),
+        "provider": arguments.provider,
         "delay_ms": DELAY_S * 1e3,
         "largest": {name: case.largest for name, case in CASES.items()},
         "rows": rows,

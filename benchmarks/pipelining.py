@@ -4,7 +4,9 @@
 
 The bound is the rate of the slowest stage alone: the same items through that stage in a plain loop, in the same round.
 A round measures the loop over all stages, the slowest stage alone, the pipeline, and the slowest stage once more; the
-share is pipeline / mean of the two bounds, its median over the rounds has a 95 % bootstrap interval.
+share is pipeline / mean of the two bounds, its median over the rounds has a 95 % bootstrap interval.  Where the stages
+compute on the CPU this needs a core for each of them: `pipeline_cores` says how much the machine gave, and the CPU
+milliseconds per item of the loop and of the pipeline what the machinery costs in any case.
 
 - devices: three stages that wait 2, 4 and 3 ms, as accelerators do that compute without the CPU: the machinery's cost;
 - cls, mobilenetv2: scaling and normalising a photograph of 640 x 480, the model on one thread, the best five classes.
@@ -119,13 +121,25 @@ def measure(case: str, count: int, rounds: int, folder: Path) -> Iterator[dict[s
         for name, function in functions.items()
     }
     slowest = min(alone, key=lambda name: alone[name])
-    table: dict[str, list[float]] = {"loop": [], "bound": [], "pipeline": [], "share": []}
+    table: dict[str, list[float]] = {
+        "loop": [],
+        "bound": [],
+        "pipeline": [],
+        "share": [],
+        "loop_used": [],
+        "used": [],
+        "cores": [],
+    }
     with Pipeline([Stage(name, function) for name, function in functions.items()], queue=4) as pipeline:
         for turn in range(rounds + 1):
+            used = time.process_time()
             loop = per_second(everything, items)
+            loop_used = time.process_time() - used
             before = per_second(functions[slowest], feeds[slowest])
-            start, results = time.perf_counter(), list(pipeline.map(items))
-            rate = count / (time.perf_counter() - start)
+            start, used = time.perf_counter(), time.process_time()
+            results = list(pipeline.map(items))
+            elapsed, used = time.perf_counter() - start, time.process_time() - used
+            rate = count / elapsed
             after = per_second(functions[slowest], feeds[slowest])
             if results != expected:
                 raise SystemExit("the results are wrong or out of order")
@@ -133,6 +147,9 @@ def measure(case: str, count: int, rounds: int, folder: Path) -> Iterator[dict[s
                 bound = 2 / (1 / before + 1 / after)
                 for name, value in (("loop", loop), ("bound", bound), ("pipeline", rate), ("share", rate / bound)):
                     table[name].append(value)
+                table["loop_used"].append(loop_used / count)
+                table["used"].append(used / count)
+                table["cores"].append(used / elapsed)
         found = pipeline.statistics()
     shares = np.array(table["share"])
     draws = np.random.default_rng(0).integers(0, rounds, (1000, rounds))
@@ -146,6 +163,9 @@ def measure(case: str, count: int, rounds: int, folder: Path) -> Iterator[dict[s
         "share_of_bound": round(float(np.median(shares)), 4),
         "interval": [round(float(low), 4), round(float(high), 4)],
         "gain_over_loop": round(statistics.median(np.array(table["pipeline"]) / np.array(table["loop"])), 3),
+        "loop_processor_ms": round(statistics.median(table["loop_used"]) * 1e3, 3),
+        "pipeline_processor_ms": round(statistics.median(table["used"]) * 1e3, 3),
+        "pipeline_cores": round(statistics.median(table["cores"]), 2),
         "items": count,
         "rounds": rounds,
     }

@@ -30,8 +30,9 @@ class DynamicBatcher:
     the one with the oldest sample comes first.  Samples are checked when they are submitted.  When a batch fails as a
     whole it is run again in halves, so that only the samples fail that fail alone, with their own error.
 
-    All methods are thread-safe.  The session is used by one thread at a time, and stays open when the batcher closes.
-    Do not change a sample's arrays before its future is done.  Make batchers after a fork, not before.
+    All methods are thread-safe.  At most ``concurrency`` threads use the session at a time, by default one; it stays
+    open when the batcher closes.  Do not change a sample's arrays before its future is done.  Make batchers after a fork,
+    not before.
 
     Args:
         session: any :class:`edgec.runtime.session.Session`.
@@ -46,7 +47,8 @@ class DynamicBatcher:
         shared: inputs that are the same for every sample and are no part of a sample.
         axes: input or output name to its batch dimension, where that is not the first.
         pool: where the batch buffers come from, for example an :class:`edgec.runtime.memory.HostPool`.
-        workers: threads; with 2 one answers the last batch while the next one runs.
+        concurrency: batches that run at once; more than 1 for a session whose runs overlap (ONNX Runtime's, on a CPU
+            with cores to spare). There is one thread more, which answers a batch while the next one runs.
         name: of the threads.
 
     Raises:
@@ -67,12 +69,12 @@ class DynamicBatcher:
         shared: Mapping[str, Array] | None = None,
         axes: Mapping[str, int] | None = None,
         pool: Pool | None = None,
-        workers: int = 2,
+        concurrency: int = 1,
         name: str = "batcher",
     ):
         self._layout = Layout.of(session, shared, axes)
         queue_limit = 4 * max_batch if queue_limit is None else queue_limit
-        for label, value in (("max_batch", max_batch), ("queue_limit", queue_limit), ("workers", workers)):
+        for label, value in (("max_batch", max_batch), ("queue_limit", queue_limit), ("concurrency", concurrency)):
             if value < 1:
                 raise UsageError("EDG720", f"{label} of a batcher must be at least 1", why=f"it is {value}")
         if not max_delay_s >= 0:
@@ -81,8 +83,8 @@ class DynamicBatcher:
             raise UsageError("EDG720", f"a batcher cannot '{when_full}' when it is full", help="block, raise")
         self.sizes = _sizes(self._layout.fixed, sizes, max_batch)
         self.max_batch = max_batch
-        rules = Rules(max_batch, max_delay_s, queue_limit, when_full, eager)
-        assemblers = [Assembler(self._layout, self.sizes, max_batch, pool) for _ in range(workers + 1)]
+        rules = Rules(max_batch, max_delay_s, queue_limit, when_full, eager, concurrency)
+        assemblers = [Assembler(self._layout, self.sizes, max_batch, pool) for _ in range(concurrency + 2)]
         self._engine = Engine(session.run, rules, assemblers, name)
         weakref.finalize(self, self._engine.abandon).atexit = False
 

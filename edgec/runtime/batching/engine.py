@@ -49,10 +49,11 @@ class Rules:
     queue_limit: int
     when_full: Literal["block", "raise"]
     eager: bool
+    concurrency: int
 
 
 class Engine:
-    """Requests wait in one queue per signature; worker threads turn them into batches, one run at a time.
+    """Requests wait in one queue per signature; worker threads turn them into batches.
 
     The first of the assemblers is for callers that run a sample themselves, each of the others for a thread.
     """
@@ -65,7 +66,9 @@ class Engine:
         self._work = threading.Condition(lock)
         self._line: deque[threading.Condition] = deque()  # those who wait for room
         self._idle = threading.Condition(lock)
-        self._turn = threading.Lock()  # whoever has it gathers the next batch and runs it
+        self._slots = threading.BoundedSemaphore(rules.concurrency)  # whoever has one may run the session
+        self._turn = threading.Lock()  # whoever has it gathers the next batch
+        self._in_session = 0
         self._buckets: OrderedDict[Signature, deque[Request]] = OrderedDict()
         self._waiting = 0
         self._running: set[Request] = set()
@@ -266,11 +269,14 @@ class Engine:
     def _serve(self, assembler: Assembler) -> None:
         try:
             while True:
-                with self._turn:
-                    batch = self._gather()
+                with self._slots:
+                    with self._turn:
+                        batch = self._gather()
                     if batch is None:
                         return
                     answers = self._answers(batch, assembler)
+                    with self._lock:  # before the next one gathers: these may come again
+                        self._in_session -= len(batch)
                 self._conclude(batch, answers)
         finally:
             assembler.close()
@@ -319,7 +325,7 @@ class Engine:
         """
         if len(bucket) >= self._rules.max_batch:
             return True
-        return self._rules.eager and self._waiting >= max(self._expected, self._peak)
+        return self._rules.eager and self._waiting >= max(self._expected, self._peak) - self._in_session
 
     def _remember(self) -> None:
         self._recent.append(self._peak)
@@ -343,6 +349,7 @@ class Engine:
             del self._buckets[signature]
         self._call_next()
         self._running.update(batch)
+        self._in_session += len(batch)
         self._peak = self._under_way
         return batch
 

@@ -462,7 +462,7 @@ def test_an_output_that_cannot_be_split_is_an_error_not_a_wrong_answer() -> None
         {"max_batch": 2, "when_full": "drop"},
         {"max_batch": 2, "sizes": []},
         {"max_batch": 4, "sizes": [2]},
-        {"max_batch": 2, "workers": 0},
+        {"max_batch": 2, "concurrency": 0},
         {"max_batch": 2, "shared": {"z": sample(1)}},
     ],
 )
@@ -507,7 +507,7 @@ def test_nothing_is_lost_among_many_threads_that_submit_cancel_and_close(seed: i
     """Every future ends: with its own result, its own error, or cancelled; the counts add up."""
     chance = random.Random(seed)
     session = PlusOne(bad=(666.0,))
-    batcher = DynamicBatcher(session, max_batch=7, max_delay_s=0.001, queue_limit=20, workers=2)
+    batcher = DynamicBatcher(session, max_batch=7, max_delay_s=0.001, queue_limit=20, concurrency=1 + seed)
     kept: list[tuple[float, BatchFuture]] = []
     lock = threading.Lock()
 
@@ -633,3 +633,30 @@ def test_close_waits_for_a_caller_that_runs_its_sample_itself() -> None:
     assert time.monotonic() - started >= 0.09
     lone.join(5)
     assert results == [2]
+
+
+def test_several_batches_run_at_once_where_asked_to() -> None:
+    session = PlusOne(seconds=0.01)
+    with DynamicBatcher(session, max_batch=2, concurrency=3, queue_limit=100) as batcher:
+        futures = [batcher.submit(sample(value)) for value in range(60)]
+        assert [future.result(LONG)["y"][0] for future in futures] == list(range(1, 61))
+    assert session.most_at_once == 3
+
+
+def test_clients_are_spread_over_concurrent_batches_without_waiting() -> None:
+    """4 clients and batches of 2: two batches of 2 at once, though no further sample ever comes while they run."""
+    session = PlusOne(seconds=0.002)
+
+    def client() -> None:
+        for value in range(30):
+            batcher.submit(sample(value)).result(LONG)
+
+    start = time.monotonic()
+    with DynamicBatcher(session, max_batch=2, concurrency=2, max_delay_s=1.0) as batcher:
+        threads = [threading.Thread(target=client) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert batcher.statistics().completed == 90
+    assert time.monotonic() - start < 25, "an odd client must not wait for the delay each time"
