@@ -121,7 +121,7 @@ def _run(given: list[str]) -> int:
         error, cause = raised, raised
         return _report(given, error, cause)
     except click.Abort as raised:  # click turns KeyboardInterrupt into this
-        raise KeyboardInterrupt from raised
+        raise KeyboardInterrupt(*(raised.__cause__.args if raised.__cause__ is not None else ())) from raised
     except click.ClickException as raised:
         return _report(given, _usage(raised), raised)
     except BrokenPipeError:
