@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -152,6 +153,8 @@ def command(
 
     `edgec tune report STUDY` shows a study, `edgec tune apply STUDY -o OUT` makes the winner's artifact.
     """
+    # Before NumPy is imported: its threads would spin on while something is measured.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     shapes = options.collect(input_shapes, "--input-shape")
     bounds = options.collect(ranges, "--range")
     extra = options.collect(target_options, "--option")

@@ -121,8 +121,8 @@ class Journal:
             os.ftruncate(self._file, end)
         self._synchronise_folder()
 
-    def append(self, entry: Mapping[str, Any]) -> None:
-        """Write an entry, and return when it is on the disk.
+    def append(self, entry: Mapping[str, Any], *, durable: bool = True) -> None:
+        """Write an entry, and return when it is on the disk; one that is not ``durable`` may wait for the next.
 
         Raises:
             EdgecError: EDG011 on a full disk, EDG010 where it cannot be written; nothing of the entry is left then.
@@ -134,7 +134,8 @@ class Journal:
             written = 0
             while written < len(line):
                 written += os.write(self._file, line[written:])
-            os.fsync(self._file)
+            if durable:
+                os.fsync(self._file)
         except OSError as error:
             os.ftruncate(self._file, before)
             raise writing_failed(self.folder / JOURNAL, error) from error

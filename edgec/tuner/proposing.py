@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from edgec.targets.knobs import Configuration, Setting
 from edgec.tuner.goals import DROP, LATENCY, MEMORY, Goals
-from edgec.tuner.space import Space, key_of
+from edgec.tuner.space import Codes, Space, key_of
 from edgec.tuner.surrogate import Surrogate, Vector, below, expected_improvement
 from edgec.tuner.trials import State, Trial
 
-POOL: Final = 1500
+POOL: Final = 800
 """So many candidates are judged at a time."""
 LEADERS: Final = 6
 """The neighbours of so many of the best configurations are always among them."""
+NEIGHBOURS: Final = 2
 DRAWS: Final = 64
 OUT_OF_MEMORY: Final = "memory"
 
@@ -37,12 +39,21 @@ def excluder(space: Space, trials: Sequence[Trial]) -> Callable[[Configuration],
     Where memory ran out, configurations that are at least as hungry in every knob that is known to need memory count
     as holding the part, too.
     """
-    failures = [trial.failure for trial in trials if trial.failure is not None and trial.failure[1]]
+    failures = _failures(trials)
 
     def excluded(configuration: Configuration) -> bool:
         return any(_holds(space, configuration, part, kind == OUT_OF_MEMORY) for kind, part in failures)
 
     return excluded
+
+
+def _failures(trials: Sequence[Trial]) -> list[tuple[str, Configuration]]:
+    """Kinds and parts of what has failed, each once."""
+    found: list[tuple[str, Configuration]] = []
+    for trial in trials:
+        if trial.failure is not None and trial.failure[1] and trial.failure not in found:
+            found.append(trial.failure)
+    return found
 
 
 def _holds(space: Space, configuration: Configuration, part: Configuration, hungry: bool) -> bool:
@@ -58,17 +69,36 @@ def _holds(space: Space, configuration: Configuration, part: Configuration, hung
     return True
 
 
-def left(space: Space, trials: Sequence[Trial]) -> list[dict[str, Setting]] | None:
-    """The configurations that are still to be measured; None where the space is too large to list."""
-    if space.points is None:
-        return None
-    return _open(space, space.points, trials)
+@dataclass(frozen=True)
+class Pool:
+    """Candidates: their keys, what they are, and their codes."""
+
+    keys: tuple[str, ...]
+    points: tuple[dict[str, Setting], ...]
+    codes: Codes
+
+    def part(self, positions: Sequence[int]) -> Pool:
+        """Some of them."""
+        keys, points = self.keys, self.points
+        chosen = np.asarray(positions, np.int64)
+        return Pool(tuple(keys[i] for i in positions), tuple(points[i] for i in positions), self.codes[chosen])
 
 
-def _open(space: Space, points: Sequence[dict[str, Setting]], trials: Sequence[Trial]) -> list[dict[str, Setting]]:
+def is_exhausted(space: Space, trials: Sequence[Trial]) -> bool:
+    """Whether no configuration is left to measure; False where there are too many to list."""
+    if space.points is None or (len(space.points) > len(trials) and not _failures(trials)):
+        return False
+    return not _open(space, Pool(space.keys, space.points, space.codes), trials)
+
+
+def _open(space: Space, pool: Pool, trials: Sequence[Trial]) -> list[int]:
+    """Positions of the candidates that were not measured and hold nothing that has failed."""
     measured = {key_of(trial.configuration) for trial in trials}
+    found = [place for place, key in enumerate(pool.keys) if key not in measured]
+    if not _failures(trials):
+        return found
     excluded = excluder(space, trials)
-    return [point for point in points if key_of(point) not in measured and not excluded(point)]
+    return [place for place in found if not excluded(pool.points[place])]
 
 
 def propose(space: Space, goals: Goals, trials: Sequence[Trial], seed: int) -> dict[str, Setting] | None:
@@ -84,31 +114,36 @@ def propose(space: Space, goals: Goals, trials: Sequence[Trial], seed: int) -> d
     rng = np.random.default_rng(chance)
     known = [trial for trial in trials if LATENCY in trial.values]
     leaders = _leaders(goals, known)
-    pool = _open(space, space.candidates(leaders, chance), trials)
-    if not pool:
+    if space.points is not None:
+        every = Pool(space.keys, space.points, space.codes)
+    else:
+        found = space.candidates(leaders, chance)
+        every = Pool(tuple(found), tuple(found.values()), space.encode(tuple(found.values())))
+    positions = _open(space, every, trials)
+    if not positions:
         return None
-    if len(pool) > POOL:
-        pool = _narrowed(space, pool, leaders, rng)
+    if len(positions) > POOL:
+        positions = _narrowed(space, every, positions, leaders, rng)
+    pool = every.part(positions)
     if not known:
-        return pool[int(rng.integers(len(pool)))]
-    worth = acquisition(space, goals, known, pool, rng) * _works(trials, pool)
-    order = np.lexsort((rng.random(len(pool)), -worth))
-    return pool[int(order[0])]
+        return dict(pool.points[int(rng.integers(len(positions)))])
+    worth = acquisition(space, goals, known, pool, rng) * _works(trials, pool.points)
+    order = np.lexsort((rng.random(len(positions)), -worth))
+    return dict(pool.points[int(order[0])])
 
 
-def acquisition(
-    space: Space, goals: Goals, known: Sequence[Trial], pool: Sequence[Configuration], rng: np.random.Generator
-) -> Vector:
+def acquisition(space: Space, goals: Goals, known: Sequence[Trial], pool: Pool, rng: np.random.Generator) -> Vector:
     """[candidates]: expected improvement times the probability that every limit is kept."""
     time = _model(space, known, LATENCY)
     memory = _model(space, known, MEMORY) if _asks_memory(goals) else None
-    batches = np.log([_batch(configuration) for configuration in pool])
-    sample_mean, deviation = time.predict(pool)
+    count = len(pool.keys)
+    batches = np.log([_batch(configuration) for configuration in pool.points])
+    sample_mean, deviation = time.predict(pool.codes)
     means = {"throughput": sample_mean - math.log(1e3), "latency": sample_mean + batches}  # as Goals.costs has them
     deviations = {"throughput": deviation, "latency": deviation}
     if memory is not None:
-        means["memory"], deviations["memory"] = memory.predict(pool)
-    likely = np.ones(len(pool))
+        means["memory"], deviations["memory"] = memory.predict(pool.codes)
+    likely = np.ones(count)
     for name, limit in goals.limits.items():
         if name in means:
             likely *= below(means[name], deviations[name], math.log(limit))
@@ -117,17 +152,18 @@ def acquisition(
     if not feasible or not objectives:
         return likely
     costs = np.array([goals.costs(trial.values) for trial in feasible])
-    if len(objectives) == 1:
-        name = objectives[0]
+    turn = len(known) % (2 * len(objectives))
+    if len(objectives) == 1 or turn % 2 == 0:  # every second time one objective alone: the ends of the front
+        name = objectives[turn // 2 % len(objectives)]
         column = goals.objectives.index(name)
         return expected_improvement(means[name], deviations[name], float(costs[:, column].min())) * likely
     weights = rng.dirichlet(np.ones(len(objectives)))
     columns = [goals.objectives.index(name) for name in objectives]
     low, span = costs[:, columns].min(axis=0), np.maximum(np.ptp(costs[:, columns], axis=0), 0.05)
     best = _scalar((costs[:, columns] - low) / span, weights).min()
-    gain = np.zeros(len(pool))
+    gain = np.zeros(count)
     for _ in range(DRAWS):
-        drawn = np.stack([means[name] + deviations[name] * rng.standard_normal(len(pool)) for name in objectives], 1)
+        drawn = np.stack([means[name] + deviations[name] * rng.standard_normal(count) for name in objectives], 1)
         gain += np.maximum(best - _scalar((drawn - low) / span, weights), 0)
     return np.asarray(gain / DRAWS * likely)
 
@@ -147,7 +183,7 @@ def _model(space: Space, known: Sequence[Trial], value: str) -> Surrogate:
     trials = [trial for trial in known if trial.values.get(value, 0) > 0]
     if not trials:
         trials, value = list(known), LATENCY
-    observed = [trial.configuration for trial in trials]
+    observed = space.encode([trial.configuration for trial in trials])
     is_time = value == LATENCY
     logarithms = [
         math.log(trial.values[value]) - (math.log(_batch(trial.configuration)) if is_time else 0.0) for trial in trials
@@ -178,19 +214,18 @@ def _leaders(goals: Goals, known: Sequence[Trial]) -> list[Configuration]:
 
 
 def _narrowed(
-    space: Space, pool: list[dict[str, Setting]], leaders: Sequence[Configuration], rng: np.random.Generator
-) -> list[dict[str, Setting]]:
-    """The neighbours of the leaders and random others."""
-    near = {
-        key_of(space.canonical({**space.complete(base), knob.name: value}))
-        for base in leaders
-        for knob in space.knobs
-        for value in knob.values
-    }
-    chosen = [point for point in pool if key_of(point) in near]
-    rest = [point for point in pool if key_of(point) not in near]
-    picked = rng.permutation(len(rest))[: max(0, POOL - len(chosen))]
-    return [*chosen, *(rest[position] for position in sorted(picked))]
+    space: Space, pool: Pool, positions: Sequence[int], leaders: Sequence[Configuration], rng: np.random.Generator
+) -> list[int]:
+    """The neighbours of the leaders, which differ in one or two knobs, and random others."""
+    places = np.asarray(positions, np.int64)
+    codes = pool.codes[places]
+    near = np.zeros(len(places), bool)
+    for leader in space.encode(leaders):
+        near |= (codes != leader).sum(axis=1) <= NEIGHBOURS
+    close, rest = places[near], places[~near]
+    close = close[rng.permutation(len(close))[: POOL // 2]]
+    others = rest[rng.permutation(len(rest))[: POOL - len(close)]]
+    return [int(place) for place in np.sort(np.concatenate([close, others]))]
 
 
 def _works(trials: Sequence[Trial], pool: Sequence[Configuration]) -> Vector:

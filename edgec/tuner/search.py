@@ -14,7 +14,7 @@ from edgec.targets.knobs import Configuration, Setting
 from edgec.tuner.goals import DROP, LATENCY, MEMORY, OBJECTIVES, THROUGHPUT, Goals, dominates
 from edgec.tuner.journal import Journal
 from edgec.tuner.measurements import Measurements, Race, Standing
-from edgec.tuner.proposing import excluder, left, trial_seed
+from edgec.tuner.proposing import excluder, is_exhausted, propose, trial_seed
 from edgec.tuner.samplers import SURROGATE, make_sampler
 from edgec.tuner.space import Space, key_of
 from edgec.tuner.storage import Mirror, ask, directions, frozen, quietly
@@ -103,8 +103,7 @@ class Search:
         """What the next trial measures; None when every configuration has been measured or cannot work."""
         if not self.trials:
             return dict(self.space.default)
-        open_points = left(self.space, self.trials)
-        if open_points is not None and not open_points:
+        if is_exhausted(self.space, self.trials):
             return None
         for trial in self.trials[self._told :]:
             self._study.add_trial(frozen(trial, self.space, self.goals))
@@ -127,13 +126,11 @@ class Search:
         if found is None:
             self._study.sampler = make_sampler("random", self.space, self.goals, self._seed, chance, lambda: [])
             found = ask(self._study, self.space, is_new, 20 * ATTEMPTS)
-        if found is None and open_points:
-            found = open_points[chance % len(open_points)]
-        return found
+        return propose(self.space, self.goals, self.trials, self._seed) if found is None else found
 
     def _measure(self, configuration: Configuration) -> None:
         number = len(self.trials)
-        self._journal.append({"kind": "begin", "number": number, "configuration": dict(configuration)})
+        self._journal.append({"kind": "begin", "number": number, "configuration": dict(configuration)}, durable=False)
         begun = Trial(number, State.RUNNING, dict(configuration))
         self._watch(begun)
         began = time.monotonic()

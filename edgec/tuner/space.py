@@ -11,12 +11,17 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from edgec.errors import UsageError
 from edgec.targets.knobs import Configuration, Impossible, Knob, Knobs, Setting
 
 COUNTED: Final = 20_000
 """Spaces of up to so many configurations are listed; of larger ones the search sees a part at a time."""
+
+
+Codes = npt.NDArray[np.int64]
+"""Configurations as rows of value numbers."""
 
 
 def key_of(configuration: Configuration) -> str:
@@ -84,6 +89,30 @@ class Space:
         listed = tuple(itertools.islice(self._walk(0, {}), COUNTED + 1))
         return None if len(listed) > COUNTED else listed
 
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of :attr:`points`; empty where they are not listed."""
+        return tuple(key_of(point) for point in self.points or ())
+
+    @cached_property
+    def codes(self) -> Codes:
+        """:meth:`encode` of :attr:`points`."""
+        return self.encode(self.points or ())
+
+    def encode(self, configurations: Sequence[Configuration]) -> Codes:
+        """[configurations, knobs]: the position among a knob's values; one past the last where the knob is absent."""
+        found = np.empty((len(configurations), len(self.knobs)), np.int64)
+        for column, knob in enumerate(self.knobs):
+            numbers = {(type(value), value): position for position, value in enumerate(knob.values)}
+            absent = len(knob.values)
+            for row, configuration in enumerate(configurations):
+                if knob.name in configuration:
+                    value = configuration[knob.name]
+                    found[row, column] = numbers.get((type(value), value), 0)
+                else:
+                    found[row, column] = absent
+        return found
+
     def _walk(self, position: int, chosen: dict[str, Setting]) -> Iterator[dict[str, Setting]]:
         if position == len(self.knobs):
             if self.why_impossible(chosen) is None:
@@ -98,10 +127,8 @@ class Space:
             yield from self._walk(position + 1, chosen)
         del chosen[knob.name]
 
-    def candidates(self, near: Sequence[Configuration], seed: int) -> Sequence[dict[str, Setting]]:
-        """Configurations to choose the next one from: all, or random ones and the neighbours of ``near``."""
-        if self.points is not None:
-            return self.points
+    def candidates(self, near: Sequence[Configuration], seed: int) -> dict[str, dict[str, Setting]]:
+        """Configurations to choose the next one from, by key: random ones and the neighbours of ``near``."""
         rng = np.random.default_rng(seed)
         found: dict[str, dict[str, Setting]] = {}
         for base in near:
@@ -110,7 +137,7 @@ class Space:
                     self._add(found, {**self.complete(base), knob.name: value})
         while len(found) < COUNTED // 4:
             self._add(found, {knob.name: knob.values[rng.integers(len(knob.values))] for knob in self.knobs})
-        return tuple(found.values())
+        return found
 
     def _add(self, found: dict[str, dict[str, Setting]], configuration: Configuration) -> None:
         canonical = self.canonical(configuration)

@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from edgec.targets.knobs import Configuration, Knob
-from edgec.tuner.space import Space
+from edgec.targets.knobs import Knob
+from edgec.tuner.space import Codes, Space
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -41,44 +40,25 @@ FITTED: Final = 48
 """The scales are fitted to so many observations at most."""
 REACH: Final = 0.45
 """Numbers are alike over this share of the range of their logarithms."""
-ABSENT: Final = -1
 
 
-@dataclass(frozen=True)
-class Coding:
-    """Configurations as rows of value numbers, and how alike two values of a knob are."""
+def likeness(knob: Knob) -> Matrix:
+    """[values + 1, values + 1]: the correlation of the effects of two values; the last is a knob that is absent."""
+    count = len(knob.values)
+    found = np.eye(count + 1)
+    if knob.is_ordered and count > 2:
+        logarithms = np.log([max(float(value or 0), 1e-3) for value in knob.values])
+        span = max(logarithms.max() - logarithms.min(), 1e-9) * REACH
+        distance = (logarithms[:, None] - logarithms[None, :]) / span
+        found[:count, :count] = np.exp(-0.5 * distance**2)
+    return found
 
-    space: Space
 
-    def rows(self, configurations: Sequence[Configuration]) -> npt.NDArray[np.int64]:
-        """[configurations, knobs]: the position among the knob's values, the last one for a knob that is absent."""
-        rows = np.empty((len(configurations), len(self.space.knobs)), np.int64)
-        for column, knob in enumerate(self.space.knobs):
-            numbers = {(type(value), value): position for position, value in enumerate(knob.values)}
-            for row, configuration in enumerate(configurations):
-                if knob.name in configuration:
-                    value = configuration[knob.name]
-                    rows[row, column] = numbers.get((type(value), value), 0)
-                else:
-                    rows[row, column] = len(knob.values)
-        return rows
-
-    def likeness(self, knob: Knob) -> Matrix:
-        """[values + 1, values + 1]: the correlation of the effects of two values."""
-        count = len(knob.values)
-        found = np.eye(count + 1)
-        if knob.is_ordered and count > 2:
-            logarithms = np.log([max(float(value or 0), 1e-3) for value in knob.values])
-            span = max(logarithms.max() - logarithms.min(), 1e-9) * REACH
-            distance = (logarithms[:, None] - logarithms[None, :]) / span
-            found[:count, :count] = np.exp(-0.5 * distance**2)
-        return found
-
-    def expected(self, knob: Knob) -> Vector:
-        """[values + 1]: the hints as logarithms, relative to the default."""
-        base = math.log(knob.hints.get(knob.default, 1.0)) if knob.hints else 0.0
-        values = [math.log(knob.hints[value]) - base if value in knob.hints else 0.0 for value in knob.values]
-        return np.array([*values, 0.0])
+def expected(knob: Knob) -> Vector:
+    """[values + 1]: the hints as logarithms, relative to the default."""
+    base = math.log(knob.hints.get(knob.default, 1.0)) if knob.hints else 0.0
+    values = [math.log(knob.hints[value]) - base if value in knob.hints else 0.0 for value in knob.values]
+    return np.array([*values, 0.0])
 
 
 class Surrogate:
@@ -86,7 +66,7 @@ class Surrogate:
 
     Args:
         space: the knobs.
-        observed: configurations that were measured.
+        observed: configurations that were measured, as :meth:`~edgec.tuner.space.Space.encode` has them.
         logarithms: what is to become small, as logarithms, one per configuration.
         noise: standard deviation of each of them where it is known (from its interval), else 0.
         hinted: whether the knobs' hints are about this quantity.
@@ -95,20 +75,20 @@ class Surrogate:
     def __init__(
         self,
         space: Space,
-        observed: Sequence[Configuration],
+        observed: Codes,
         logarithms: Sequence[float],
         noise: Sequence[float] = (),
         hinted: bool = True,
     ):
-        self._coding = Coding(space)
+        self._space = space
         self._varied = [column for column, knob in enumerate(space.knobs) if len(knob.values) > 1]
-        self._likeness = [self._coding.likeness(knob) for knob in space.knobs]
+        self._likeness = [likeness(knob) for knob in space.knobs]
         zero = [np.zeros(len(knob.values) + 1) for knob in space.knobs]
-        self._hints = [self._coding.expected(knob) for knob in space.knobs] if hinted else zero
+        self._hints = [expected(knob) for knob in space.knobs] if hinted else zero
         self._prior = np.array(
             [max(SPREAD, 0.5 * float(np.abs(hints).max())) if np.any(hints) else SPREAD for hints in self._hints]
         )
-        self._rows = self._coding.rows(observed)
+        self._rows = observed
         self._level = float(logarithms[0]) - float(self._mean(self._rows[:1])[0])
         self._residual = np.asarray(logarithms, float) - self._mean(self._rows) - self._level
         self._known = np.asarray(noise, float) if len(noise) else np.zeros(len(observed))
@@ -118,9 +98,8 @@ class Surrogate:
         self._factor = np.linalg.cholesky(kernel)
         self._weights = _solve(self._factor, self._residual)
 
-    def predict(self, configurations: Sequence[Configuration]) -> tuple[Vector, Vector]:
-        """Means and standard deviations of the logarithms, without the noise of a measurement."""
-        rows = self._coding.rows(configurations)
+    def predict(self, rows: Codes) -> tuple[Vector, Vector]:
+        """Means and standard deviations of the logarithms of encoded configurations, without a measurement's noise."""
         cross = self._kernel(rows, self._rows, self._scales)
         mean = self._mean(rows) + self._level + cross @ self._weights
         inner = np.linalg.solve(self._factor, cross.T)
@@ -130,7 +109,7 @@ class Surrogate:
     def effects(self) -> dict[str, float]:
         """Knob to the standard deviation of its fitted effect on the logarithm over its values, pairs left out."""
         found = {}
-        space = self._coding.space
+        space = self._space
         for column in self._varied:
             knob = space.knobs[column]
             count = len(knob.values)
@@ -140,26 +119,33 @@ class Surrogate:
             found[knob.name] = float(np.std(effect))
         return found
 
-    def _mean(self, rows: npt.NDArray[np.int64]) -> Vector:
+    def _mean(self, rows: Codes) -> Vector:
         total = np.zeros(len(rows))
         for column, hints in enumerate(self._hints):
             total += hints[rows[:, column]]
         return total
 
-    def _kernel(self, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], scales: Vector) -> Matrix:
-        total = np.full((len(first), len(second)), OFFSET**2)
-        whole = np.full_like(total, REST**2)
-        squared = np.zeros_like(total)
-        linear = np.zeros_like(total)
-        for column in self._varied:
-            alike = self._likeness[column][first[:, column][:, None], second[:, column][None, :]]
-            effect = scales[column] ** 2 * alike
-            total += effect
-            half = scales[column] * alike  # a pair's variance is PAIRS**2 * s_k * s_l
-            linear += half
-            squared += half**2
-            whole *= alike
-        return total + PAIRS**2 * 0.5 * (linear**2 - squared) + whole
+    def _alike(self, first: Codes, second: Codes) -> Matrix:
+        """[varied knobs, first, second]: how alike the values of each knob are."""
+        found = np.empty((len(self._varied), len(first), len(second)))
+        for place, column in enumerate(self._varied):
+            found[place] = self._likeness[column][first[:, column][:, None], second[:, column][None, :]]
+        return found
+
+    def _kernel(self, first: Codes, second: Codes, scales: Vector) -> Matrix:
+        return self._summed(self._alike(first, second), scales)
+
+    def _summed(self, alike: Matrix, scales: Vector) -> Matrix:
+        """The kernel from the likeness of each knob; the variance of a pair of knobs is PAIRS**2 * s_k * s_l."""
+        used = scales[self._varied]
+        count, shape = len(used), alike.shape[1:]
+        flat = alike.reshape(count, -1)
+        squared = flat * flat
+        single = used**2 @ flat
+        linear = used @ flat
+        pairs = 0.5 * (linear**2 - used**2 @ squared)
+        whole = flat.prod(axis=0) if count else np.ones(flat.shape[1])
+        return np.asarray(OFFSET**2 + single + PAIRS**2 * pairs + REST**2 * whole).reshape(shape)
 
     def _variance(self, scales: Vector) -> float:
         used = scales[self._varied]
@@ -173,18 +159,19 @@ class Surrogate:
         if len(self._rows) < 4:
             return scales, noise
         keep = self._kept()
-        rows, residual, known = self._rows[keep], self._residual[keep], self._known[keep]
-        best = self._loss(rows, residual, known, scales, noise)
+        residual, known = self._residual[keep], self._known[keep]
+        alike = self._alike(self._rows[keep], self._rows[keep])
+        best = self._loss(alike, residual, known, scales, noise)
         for _ in range(2):
             for column in self._varied:
                 for scale in SCALES:
                     tried = scales.copy()
                     tried[column] = scale
-                    loss = self._loss(rows, residual, known, tried, noise)
+                    loss = self._loss(alike, residual, known, tried, noise)
                     if loss < best - 1e-9:
                         best, scales = loss, tried
             for candidate in NOISE:
-                loss = self._loss(rows, residual, known, scales, candidate)
+                loss = self._loss(alike, residual, known, scales, candidate)
                 if loss < best - 1e-9:
                     best, noise = loss, candidate
         return scales, noise
@@ -198,10 +185,8 @@ class Surrogate:
         chosen = {0, *order[: FITTED // 2].tolist(), *range(count - FITTED // 2, count)}
         return np.array(sorted(chosen))
 
-    def _loss(
-        self, rows: npt.NDArray[np.int64], residual: Vector, known: Vector, scales: Vector, noise: float
-    ) -> float:
-        kernel = self._kernel(rows, rows, scales)
+    def _loss(self, alike: Matrix, residual: Vector, known: Vector, scales: Vector, noise: float) -> float:
+        kernel = self._summed(alike, scales)
         kernel[np.diag_indices_from(kernel)] += noise**2 + known**2
         factor = np.linalg.cholesky(kernel)
         inner = np.linalg.solve(factor, residual)
