@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from edgec.converter.calibration.mixed.loss import Judge
 from edgec.errors import EXIT_TOOL_MISSING, EXIT_USAGE, EdgecError, VerificationError
 from edgec.runtime.isolation import Workers
 from edgec.runtime.measurement import (
@@ -25,7 +26,7 @@ from edgec.targets.base import SessionSpec, Target
 from edgec.targets.knobs import Configuration, Setting
 from edgec.tuner.conversions import Conversion, Conversions, Source
 from edgec.tuner.measurements import Race, Reference, Standing
-from edgec.tuner.samples import Samples, as_artifact, as_model, relative_error
+from edgec.tuner.samples import Samples, as_artifact, as_model
 from edgec.tuner.space import Space, key_of
 from edgec.tuner.trials import KILLED, LOST, TrialFailed
 
@@ -101,17 +102,14 @@ class LocalMeasurements:
         return self._drops[key]
 
     def _judge(self, configuration: Configuration, conversion: Conversion) -> float:
-        default, batch = self.source.batch, configuration.get("batch", self.source.batch)
-        expected = self.samples.expected()
+        batch = configuration.get("batch", self.source.batch)
         size = batch if isinstance(batch, int) else None
-        given = self.samples.feeds if size is None or size == default else self.samples.stacked(size, default)
+        given, expected, labels = self.samples.judged(size, self.source.batch)
         spec = self.target.session(conversion.artifact)
         with self._refusing(configuration), Workers(timeout_s=self.rules.timeout_s) as host:
             session = host.open(spec.factory, conversion.artifact, dict(spec.options))
             found = [as_model(session.run(as_artifact(feeds, conversion)), conversion) for feeds in given]
-        if size is None or size == default:
-            return relative_error(expected, found)
-        return relative_error(_rows(expected, given, size), found)
+        return max(Judge(expected, labels).loss(found).value, 0.0)
 
     # time
 
@@ -339,13 +337,3 @@ def _lives(subject: Subject) -> bool:
     except VerificationError:
         return False
     return True
-
-
-def _rows(expected: list[Any], given: list[Any], batch: int) -> list[Any]:
-    """The expected rows of stacked samples: as many as were stacked, round and round."""
-    import numpy as np
-
-    rows = {name: np.concatenate([item[name] for item in expected]) for name in expected[0]}
-    count = len(next(iter(rows.values())))
-    starts = range(0, len(given) * batch, batch)
-    return [{name: array[np.arange(start, start + batch) % count] for name, array in rows.items()} for start in starts]

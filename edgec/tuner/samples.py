@@ -6,7 +6,7 @@ another batch they are stacked; for the artifact they are put into its layout an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,7 @@ import numpy as np
 from edgec.converter.calibration.data import specs
 from edgec.converter.importers import open_source
 from edgec.converter.importers.imported import ImportedModel, SourceOptions
-from edgec.converter.verification.data import Feeds, load_samples
+from edgec.converter.verification.data import Feeds, load_labels, load_samples
 from edgec.converter.verification.inputs import Generator
 from edgec.converter.verification.reference import ReferenceModel
 from edgec.errors import UsageError
@@ -27,7 +27,7 @@ from edgec.tuner.conversions import Conversion, Source
 
 TIMED: Final = 4
 """Samples that runs take in turns."""
-JUDGED: Final = 64
+JUDGED: Final = 256
 """Samples by which the loss of quality is judged, at most; of random ones as many as are timed."""
 
 
@@ -39,24 +39,35 @@ class Samples:
         imported: the original model at the default batch.
         feeds: its inputs, in the form of the original model.
         is_random: whether they are made up.
+        labels: the true classes of each, where the data has any.
     """
 
     imported: ImportedModel
     feeds: list[Feeds]
     is_random: bool
+    labels: list[Array] | None = None
     _expected: list[dict[str, Array]] | None = None
 
-    def stacked(self, batch: int | None, default: int | None) -> list[Feeds]:
-        """The samples at another batch: rows of all samples in their order, round and round."""
+    def stacked(self, batch: int | None, default: int | None, count: int = TIMED) -> list[Feeds]:
+        """The samples at another batch: the rows of all samples in their order, round and round.
+
+        Args:
+            count: how many.
+        """
         if batch is None or default is None or batch == default:
-            return self.feeds[:TIMED]
-        rows = {name: np.concatenate([feeds[name] for feeds in self.feeds]) for name in self.feeds[0]}
-        count = len(next(iter(rows.values())))
-        found = []
-        for start in range(0, TIMED * batch, batch):
-            chosen = (np.arange(start, start + batch)) % count
-            found.append({name: np.ascontiguousarray(array[chosen]) for name, array in rows.items()})
-        return found
+            return self.feeds[:count]
+        return list(_restacked(self.feeds, batch, count))
+
+    def judged(self, batch: int | None, default: int | None) -> tuple[list[Feeds], list[Feeds], list[Array] | None]:
+        """Samples at a batch, what the original model makes of them, and their labels; every row at least once."""
+        expected = self.expected()
+        if batch is None or default is None or batch == default:
+            return self.feeds, expected, self.labels
+        count = -(-len(self.feeds) * default // batch)
+        labels = None
+        if self.labels is not None:
+            labels = [item["y"] for item in _restacked([{"y": each} for each in self.labels], batch, count)]
+        return list(_restacked(self.feeds, batch, count)), list(_restacked(expected, batch, count)), labels
 
     def expected(self) -> list[dict[str, Array]]:
         """What the original model makes of the samples, in its own runtime; computed once.
@@ -71,11 +82,18 @@ class Samples:
         return self._expected
 
 
+def _restacked(samples: Sequence[Mapping[str, Array]], batch: int, count: int) -> Iterator[dict[str, Array]]:
+    rows = {name: np.concatenate([sample[name] for sample in samples]) for name in samples[0]}
+    for start in range(0, count * batch, batch):
+        chosen = np.arange(start, start + batch)
+        yield {name: np.ascontiguousarray(array[chosen % len(array)]) for name, array in rows.items()}
+
+
 def make_samples(source: Source, data: str | Path | None, ranges: Mapping[str, Any], seed: int) -> Samples:
     """Read the model, and read or draw the samples.
 
     Raises:
-        EdgecError: as for a conversion: EDG1xx for the model, EDG005 and EDG006 for the data.
+        EdgecError: as for a conversion: EDG1xx for the model, EDG005, EDG006 and EDG037 for the data.
     """
     options = SourceOptions(
         source.shapes(source.batch), None, source.options.get("signature"), bool(source.options.get("trust"))
@@ -92,7 +110,15 @@ def make_samples(source: Source, data: str | Path | None, ranges: Mapping[str, A
             break
     if not feeds:
         raise UsageError("EDG005", f"'{data}' holds no samples")
-    return Samples(imported, feeds, False)
+    found = load_labels(data, inputs)
+    if found is None:
+        return Samples(imported, feeds, False)
+    total = sum(1 for _ in load_samples(data, inputs))
+    if len(found) % total:
+        raise UsageError("EDG037", f"'{data}' holds {len(found)} labels for {total} samples")
+    each = len(found) // total
+    labels = [found[place * each : (place + 1) * each] for place in range(len(feeds))]
+    return Samples(imported, feeds, False, labels)
 
 
 def as_artifact(feeds: Feeds, conversion: Conversion) -> dict[str, Array]:
@@ -124,21 +150,3 @@ def _forms(manifest: Mapping[str, Any]) -> tuple[Mapping[str, Sequence[int]], di
         for name, item in listed.items()
     }
     return manifest.get("layouts", {}), held
-
-
-def relative_error(expected: Sequence[Mapping[str, Array]], found: Sequence[Mapping[str, Array]]) -> float:
-    """The largest relative L2 error over the outputs, all samples together; outputs of integers by their share that
-    differs."""
-    worst = 0.0
-    for name in expected[0]:
-        wanted = np.concatenate([np.ravel(item[name]) for item in expected])
-        got = np.concatenate([np.ravel(item[name]) for item in found])
-        if wanted.shape != got.shape:
-            return 1.0
-        if wanted.dtype.kind != "f":
-            worst = max(worst, float(np.mean(wanted != got)) if wanted.size else 0.0)
-            continue
-        size = float(np.linalg.norm(wanted.astype(np.float64)))
-        error = float(np.linalg.norm(wanted.astype(np.float64) - got.astype(np.float64)))
-        worst = max(worst, error / size if size else error)
-    return worst
