@@ -31,8 +31,8 @@ class DynamicBatcher:
     whole it is run again in halves, so that only the samples fail that fail alone, with their own error.
 
     All methods are thread-safe.  At most ``concurrency`` threads use the session at a time, by default one; it stays
-    open when the batcher closes.  Do not change a sample's arrays before its future is done.  Make batchers after a fork,
-    not before.
+    open when the batcher closes.  Do not change a sample's arrays before its future is done.  Make batchers after a
+    fork, not before.
 
     Args:
         session: any :class:`edgec.runtime.session.Session`.

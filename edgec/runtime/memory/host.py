@@ -218,7 +218,11 @@ class HostPool:
 
     def owns(self, array: Array) -> bool:
         """Whether all bytes of the array lie in the pool's arenas."""
-        low, high = np.lib.array_utils.byte_bounds(array)
+        low = high = int(array.__array_interface__["data"][0])
+        if array.size:
+            reaches = [stride * (extent - 1) for extent, stride in zip(array.shape, array.strides)]
+            low, high = low + sum(min(0, reach) for reach in reaches), high + sum(max(0, reach) for reach in reaches)
+            high += array.itemsize
         with self._lock:
             position = bisect_right(self._arena_starts, low) - 1
             if position < 0:

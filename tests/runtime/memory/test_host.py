@@ -27,6 +27,7 @@ def test_arrays_have_the_shape_and_dtype_asked_for_and_lie_at_aligned_addresses_
         assert address(array) % 64 == 0
         assert array.flags.c_contiguous and array.flags.writeable and type(array) is np.ndarray
         assert pool.owns(array)
+        assert pool.owns(array.T[..., ::-1] if array.ndim else array)
     assert not pool.owns(np.empty(3))
 
 
