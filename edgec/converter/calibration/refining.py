@@ -7,7 +7,8 @@ integer kernels, so that the figure is that of the numbers and the same on every
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import inf, isfinite
@@ -26,9 +27,12 @@ from edgec.ir.passes.equalise import Equalise
 from edgec.ir.passes.quantize import Quantize
 from edgec.ir.types import Array
 from edgec.ir.writer import write_model
+from edgec.runtime.session import Session
 
 SAMPLES: Final = 8
 """Most calibration samples that candidates are compared on."""
+BYTES: Final = 64 * 2**20
+"""Samples are taken until they and the float model's outputs, which stay in memory, fill this."""
 THREADS: Final = 2
 EQUALISATION: Final = "equalisation"
 BIAS_CORRECTION: Final = "bias-correction"
@@ -141,32 +145,53 @@ def _label(used: tuple[str, ...]) -> str:
 
 
 class _Judge:
-    """Scores of quantized models against the float model on calibration samples, taken evenly from all."""
+    """Scores of quantized models against the float model on calibration samples, taken evenly from all.
+
+    Attributes:
+        feeds: the samples; fewer where they and the outputs take more than :data:`BYTES`.
+        outputs: names of the float outputs.
+    """
 
     def __init__(self, model: Model, data: CalibrationData, folder: Path, samples: int):
         self._folder = folder
-        self.feeds: list[Feeds] = list(islice(data.samples(model), 0, samples, -(-samples // SAMPLES)))
+        self.feeds: list[Feeds] = []
         self.outputs = [
             name for name, value in zip(model.graph.output_names, model.graph.outputs) if value.dtype.is_float
         ]
-        self._wanted = self._run(model) if self.outputs else []
+        self._wanted: list[Mapping[str, Array]] = []
+        if not self.outputs:
+            return
+        taken = islice(data.samples(model), 0, samples, -(-samples // SAMPLES))
+        left = BYTES
+        with self._opened(model) as session:
+            for feeds in taken:
+                found = session.run(feeds)
+                self.feeds.append(feeds)
+                self._wanted.append({name: found[name] for name in self.outputs})
+                left -= sum(array.nbytes for array in (*feeds.values(), *self._wanted[-1].values()))
+                if left <= 0:
+                    break
 
     def score(self, model: Model, chosen: Quantize) -> float:
         """SQNR in dB of the worst output, all samples taken together."""
         quantized = copy_model(model)
         chosen.apply(quantized)
         differences = {name: Difference() for name in self.outputs}
-        for wanted, found in zip(self._wanted, self._run(quantized), strict=True):
-            for name, difference in differences.items():
-                difference.add(wanted[name], found[name])
+        with self._opened(quantized) as session:
+            for feeds, wanted in zip(self.feeds, self._wanted, strict=True):
+                found = session.run(feeds)
+                for name, difference in differences.items():
+                    difference.add(wanted[name], found[name])
         return min(difference.sqnr_db for difference in differences.values())
 
-    def _run(self, model: Model) -> list[dict[str, Array]]:
+    @contextmanager
+    def _opened(self, model: Model) -> Iterator[Session]:
         from edgec.runtime.onnxruntime import open_session
 
         path = self._folder / "candidate.onnx"
         write_model(model, path)
         session = open_session(path, threads=THREADS, optimise="basic")
-        results = [session.run(feeds) for feeds in self.feeds]
-        session.close()
-        return results
+        try:
+            yield session
+        finally:
+            session.close()

@@ -96,3 +96,11 @@ def test_the_same_data_choose_the_same(tmp_path: Path) -> None:
         result, _ = int8(tmp_path / name, 200.0)
         shas.append(result.artifact.read_bytes())
     assert shas[0] == shas[1]
+
+
+def test_few_samples_are_compared_where_they_are_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held in memory is bounded, whatever the size of the outputs."""
+    sample = 4 * (3 * 12 * 12 + 8 * 10 * 10)
+    monkeypatch.setattr("edgec.converter.calibration.refining.BYTES", 2 * sample)
+    _, entry = int8(tmp_path, 200.0)
+    assert entry["samples"] == 2
