@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+from edgec.converter.calibration.quantizing import PrecisionOptions
 from edgec.converter.prepare import prepare
 from edgec.ir.types import Array
 from edgec.runtime.onnxruntime import open_session
@@ -153,6 +154,17 @@ def test_in_onnx_runtime_the_model_is_within_one_step_of_litert(tmp_path: Path, 
 def test_weights_beside_float_data_come_back_as_dynamic_int8(tmp_path: Path) -> None:
     source = source_model("emotion_model.tflite")
     assert forms(back(source, tmp_path, precision="dynamic-int8")) == forms(source)
+
+
+@pytest.mark.download
+@pytest.mark.parametrize("name", [name for name in INTEGERS if name != "anomaly_detection"])
+def test_the_imported_graph_runs_on_the_edge_tpu_as_a_whole(tmp_path: Path, name: str) -> None:
+    """One is left out: its result has 4 axes but is no image, and would be turned channels-last."""
+    target = registry.load("edgetpu")
+    model = back(source_model(f"{name}.tflite"), tmp_path, "onnxruntime")
+    wanted = PrecisionOptions("int8", io_dtype="int8")
+    prepared = prepare(model, target, options=TargetOptions("NHWC", "int8"), precision=wanted)
+    assert not target.placement(prepared.model, prepared.options).away
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
