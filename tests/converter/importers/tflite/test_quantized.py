@@ -216,3 +216,24 @@ def test_a_malformed_sparse_constant_is_named(tmp_path: Path) -> None:
     with pytest.raises(EdgecError) as caught:
         model_to_proto(imported(b.save(tmp_path, [x], [y])).model)
     assert caught.value.code == "EDG109"
+
+
+def test_constants_behind_the_flatbuffer_are_found(tmp_path: Path) -> None:
+    """Files of more than 2 GiB keep their constants behind the tables, where offsets of 32 bits do not reach."""
+    b = Builder()
+    held = RANDOM.standard_normal((4, 8)).astype(np.float32)
+    x, w, y = b.tensor("x", (2, 8)), b.const("w", held), b.tensor("y", (2, 4))
+    b.op("FULLY_CONNECTED", [x, w, -1], [y], options("FullyConnectedOptions"))
+    buffer = b.model.buffers[b.graph.tensors[w].buffer]
+    buffer.data, buffer.offset, buffer.size = None, 2**20, held.nbytes
+    size = len(b.content([x], [y]))
+    buffer.offset = -(-size // 64) * 64
+    content = b.content([x], [y])
+    assert len(content) == size
+    path = tmp_path / "model.tflite"
+    path.write_bytes(content.ljust(buffer.offset, b"\0") + held.tobytes())
+    assert_same(path)
+    path.write_bytes(content.ljust(buffer.offset, b"\0") + held.tobytes()[:-1])
+    with pytest.raises(EdgecError) as caught:
+        imported(path)
+    assert caught.value.code == "EDG109"
