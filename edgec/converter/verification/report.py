@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from edgec.converter.verification.metrics import Difference, short
 from edgec.errors import VerificationError
@@ -17,6 +17,13 @@ CONSTANT = "constant"
 """Compared by value; the output does not depend on the inputs."""
 UNVERIFIED = "unverified"
 """The same number for every input that was tried, so that equality proves nothing."""
+
+
+AFTER_INTEGERS: Final = (
+    "more typical samples in --calibration, another --method (percentile, mse), or, for tflite and onnxruntime, "
+    "--precision mixed, which keeps in float what loses too much; edgec bisect shows where"
+)
+"""What to do when integers lose too much."""
 
 
 @dataclass(frozen=True)
@@ -161,5 +168,6 @@ class VerificationReport:
             code,
             f"{len(failed)} of {len(self.outputs)} outputs differ from the original model",
             why="; ".join(f"'{output.name}': {output.why}" for output in failed[:4]),
+            help=AFTER_INTEGERS if self.precision == "int8" and code == "EDG301" else None,
             details=details,
         )
