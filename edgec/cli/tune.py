@@ -47,7 +47,7 @@ class WithSubcommands(click.Command):
             )
 
 
-@click.command(name="tune", cls=WithSubcommands, short_help="Find the fastest way to run a model.")
+@click.command(name="tune", cls=WithSubcommands, short_help="Find the fastest way to run a model on this machine.")
 @click.argument("model", type=click.Path())
 @options.target
 @click.option(
