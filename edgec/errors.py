@@ -181,8 +181,8 @@ _define(
     "EDG040",
     EXIT_USAGE,
     "session option that cannot be used",
-    "An option of `edgec.load`, `edgec run` or `edgec bench` is unknown to the runtime of the artifact, has a value that "
-    "it does not take, or contradicts another one, such as an accelerator with the interpreter, which has none. The "
+    "An option of `edgec.load`, `edgec run` or `edgec bench` is unknown to the runtime of the artifact, has a value "
+    "that it does not take, or contradicts another one, such as an accelerator with the interpreter, which has none. The "
     "message names the option and the values that it takes; docs/running.md lists them all.",
 )
 
@@ -199,16 +199,16 @@ _define(
     EXIT_USAGE,
     "labels do not fit the model",
     "The data of --data has labels (an array of integers called labels, label or y), but not one per sample, or the "
-    "model has no output with one class per label. The loss of --precision mixed is measured by them. Without labels it "
-    "is the relative L2 of the outputs.",
+    "model has no output with one class per label, or --metric needs labels and there are none. The loss of "
+    "--precision mixed is measured by them. Without labels it is the relative L2 of the outputs.",
 )
 _define(
     "EDG038",
     EXIT_FAILED,
     "loss stays above --max-drop",
     "Even with every node raised from integers, the artifact loses more than --max-drop: what is left is the rounding "
-    "of the precision that nodes are raised to, or the limit is smaller than the last bits of float32. The message says "
-    "how much. Give a larger --max-drop, or --raise-to float32.",
+    "of the precision that nodes are raised to, or the limit is smaller than the last bits of float32. The message "
+    "says how much. Give a larger --max-drop, or --raise-to float32.",
 )
 
 # EDG1xx: the model is invalid or hostile
