@@ -182,8 +182,8 @@ _define(
     EXIT_USAGE,
     "session option that cannot be used",
     "An option of `edgec.load`, `edgec run` or `edgec bench` is unknown to the runtime of the artifact, has a value "
-    "that it does not take, or contradicts another one, such as an accelerator with the interpreter, which has none. The "
-    "message names the option and the values that it takes; docs/running.md lists them all.",
+    "that it does not take, or contradicts another one, such as an accelerator with the interpreter, which has none. "
+    "The message names the option and the values that it takes; docs/running.md lists them all.",
 )
 
 _define(
