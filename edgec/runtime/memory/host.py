@@ -39,8 +39,8 @@ def private_pages(size: int) -> mmap.mmap:
 class HostPool:
     """Aligned arrays out of a few large pieces of memory; best fit, coalescing at once, thread-safe.
 
-    ``empty`` costs two to four microseconds whatever the size.  For large arrays that is far less than what the system
-    charges for fresh pages at their first touch; for small ones ``numpy.empty`` is faster (docs/serving.md has both).
+    An array costs about five microseconds whatever its size.  That is far less than fresh pages cost at their first
+    touch, and more than ``numpy.empty`` where malloc keeps what it was given back (docs/serving.md has figures).
 
     An array's memory comes back when the array and everything that looks into it (views, memoryviews, tensors of other
     libraries made without a copy) is gone, or on :meth:`release`.  It is never handed out again while something can
