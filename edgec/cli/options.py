@@ -219,10 +219,10 @@ def calibration(command: Command) -> Command:
         ),
         click.option(
             "--method",
-            type=click.Choice(["minmax", "percentile", "entropy", "mse"], case_sensitive=False),
+            type=click.Choice(["minmax", "percentile", "entropy", "mse", "auto"], case_sensitive=False),
             default="minmax",
             show_default=True,
-            help="How ranges follow from the calibration data.",
+            help="How ranges follow from the calibration data; auto tries three and keeps the one of the best SQNR.",
         ),
         click.option(
             "--calibration",

@@ -9,8 +9,9 @@ from edgec.converter.calibration import cache as caches
 from edgec.converter.calibration.data import RANDOM, CalibrationData, Samples
 from edgec.converter.calibration.images import ImageOptions, image_files
 from edgec.converter.calibration.mixed.options import METRICS, Metric, MixedOptions
-from edgec.converter.calibration.quantizing import PrecisionOptions
+from edgec.converter.calibration.quantizing import AUTOMATIC, COMPARED, PrecisionOptions
 from edgec.errors import UsageError
+from edgec.ir.types import DataType
 from edgec.targets.base import Target
 
 _LIMITS = {"int8": "int8", "int16x8": "int8", "dynamic-int8": "int8", "mixed": "int8", "float16": "float16"}
@@ -19,7 +20,7 @@ _LIMITS = {"int8": "int8", "int16x8": "int8", "dynamic-int8": "int8", "mixed": "
 ALIASES = {"fp16": "float16", "fp32": "float32"}
 """Other names of precisions."""
 
-METHOD_NAMES = ("minmax", "percentile", "entropy", "mse")
+METHOD_NAMES = ("minmax", "percentile", "entropy", "mse", "auto")
 
 
 def verified_as(precision: str) -> str | None:
@@ -65,6 +66,10 @@ def precision_options(
         raise UsageError("EDG001", f"unknown method '{method}'", why=f"known: {', '.join(METHOD_NAMES)}")
     rules = target.quantization(chosen)
     quantized = rules is not None
+    if method == AUTOMATIC and rules is not None and rules.activation is DataType.INT16:
+        raise UsageError(
+            "EDG001", f"method {AUTOMATIC} compares 8-bit models only", help=f"--method {' or '.join(COMPARED)}"
+        )
     half = chosen == "float16"
     if calibration is not None and not quantized and not half:
         raise UsageError(

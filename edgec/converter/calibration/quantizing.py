@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,9 @@ from edgec.ir.quantization import Affine, QuantizationRules, Range
 from edgec.ir.types import Array, DataType
 
 METHOD: Final = "minmax"
+AUTOMATIC: Final = "auto"
+COMPARED: Final = ("minmax", "percentile", "mse")
+"""Methods that :data:`AUTOMATIC` compares."""
 PREPARING: Final = "decompose"
 """Passes that only quantized graphs need."""
 _QUANTIZING: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
@@ -32,7 +36,7 @@ class PrecisionOptions:
     Attributes:
         precision: one of the target's :attr:`edgec.targets.base.Target.precisions`.
         data: what to calibrate with; a model that is quantized already needs none.
-        method: one of :data:`edgec.converter.calibration.observers.METHODS`.
+        method: one of :data:`edgec.converter.calibration.observers.METHODS`, or :data:`AUTOMATIC`.
         io_dtype: element type of inputs and outputs that are float32 in the model: ``float32``, or that of the
             activations.
         cache: folder that keeps statistics between runs; None for nowhere.
@@ -146,7 +150,7 @@ def _calibrated(
             exit=EXIT_UNSUPPORTED,
         )
     found = _statistics(made, names, options, structure_only, progress)
-    chosen = _planned(model, rules, options, found)
+    chosen = _planned(model, rules, options, found, _methods(options)[0])
     if found is not None and options.data is not None:
         chosen = replace(chosen, keep=_honest(made, chosen.ranges))
         if rules.activation is not DataType.INT16:
@@ -198,7 +202,14 @@ def _statistics(
     return found
 
 
-def _planned(model: Model, rules: QuantizationRules, options: PrecisionOptions, found: Calibration | None) -> Quantize:
+def _methods(options: PrecisionOptions) -> tuple[str, ...]:
+    """The methods to compare, or the one that was asked for."""
+    return COMPARED if options.method == AUTOMATIC else (options.method,)
+
+
+def _planned(
+    model: Model, rules: QuantizationRules, options: PrecisionOptions, found: Calibration | None, method: str
+) -> Quantize:
     """How to quantize a model with these statistics: the ranges of the values, and the means of their channels."""
     names, taken = Quantize(rules=rules).observed(model.graph)
     ranges: dict[str, Range] = {name: Range(-1.0, 1.0) for name in names}
@@ -212,7 +223,7 @@ def _planned(model: Model, rules: QuantizationRules, options: PrecisionOptions, 
         for value, bounds in distinguished(model.graph, eight_bits=rules.activation is not DataType.INT16).items():
             if value.name in seen:
                 seen[value.name] = limited(seen[value.name], bounds)
-        ranges = {name: METHODS[options.method](item) for name, item in seen.items()}
+        ranges = {name: METHODS[method](item) for name, item in seen.items()}
     ranges.update({name: ranges[other] for name, other in taken.items()})
     return Quantize(rules=rules, ranges=ranges, means=means, integer_io=options.io_dtype != "float32")
 
@@ -225,16 +236,36 @@ def _refined(
     found: Calibration,
     progress: Callable[[str], object],
 ) -> Quantize:
-    """Equalise channels and correct biases where that measurably helps; said in the notes and the entry."""
+    """Equalise channels and correct biases where that measurably helps, with each method that is to be compared.
+
+    What was chosen is said in the notes and the entry.
+    """
     from edgec.converter.calibration.collect import calibrate
-    from edgec.converter.calibration.refining import EQUALISATION, refine
+    from edgec.converter.calibration.refining import EQUALISATION, GAIN_DB, Refined, refine
 
-    def observe(model: Model) -> Quantize:
-        names, _ = Quantize(rules=chosen.rules).observed(model.graph)
-        again = calibrate(model, names, data, progress=progress, cache_folder=options.cache)
-        return replace(_planned(model, chosen.rules, options, again), keep=chosen.keep)
+    def plan(model: Model, statistics: Calibration, method: str) -> Quantize:
+        return replace(_planned(model, chosen.rules, options, statistics, method), keep=chosen.keep)
 
-    refined = refine(made.model, chosen, found, data, observe, progress)
+    def tried(method: str) -> Refined:
+        def observe(model: Model) -> Quantize:
+            names, _ = Quantize(rules=chosen.rules).observed(model.graph)
+            return plan(model, calibrate(model, names, data, progress=progress, cache_folder=options.cache), method)
+
+        return refine(made.model, plan(made.model, found, method), found, data, observe, progress)
+
+    method, *others = _methods(options)
+    refined = tried(method)
+    scores = {method: refined.score}
+    for other in others:
+        candidate = tried(other)
+        scores[other] = candidate.score
+        if candidate.score >= refined.score + GAIN_DB:
+            method, refined = other, candidate
+    made.entry["method"] = method
+    if others:
+        listed = ", ".join(f"{score:.1f} dB with {name}" for name, score in scores.items())
+        made.notes.append(f"took the ranges of {method}: SQNR on {refined.samples} calibration samples {listed}")
+        made.entry["methods"] = {name: round(score, 2) if isfinite(score) else None for name, score in scores.items()}
     made.model = refined.model
     made.notes.append(refined.note)
     made.entry["refinement"] = refined.to_json()

@@ -66,6 +66,11 @@ class Refined:
     added: int = 0
     samples: int = 0
 
+    @property
+    def score(self) -> float:
+        """SQNR of what was chosen, in dB; minus infinity where nothing could be compared."""
+        return self.scores.get(_label(self.used), -inf)
+
     def to_json(self) -> dict[str, Any]:
         """As the manifest holds it."""
         return {

@@ -12,6 +12,7 @@ import onnx.helper
 import pytest
 
 from edgec.converter.convert import ConversionResult, convert
+from edgec.errors import UsageError
 from edgec.ir.types import Array
 from tests.schemas import validate
 
@@ -49,8 +50,10 @@ def samples(count: int = 12) -> Array:
     return np.random.default_rng(1).normal(0, 1, (count, 1, 3, 12, 12)).astype(np.float32)
 
 
-def int8(folder: Path, spread: float, activation: str = "Relu") -> tuple[ConversionResult, dict[str, Any]]:
-    """Convert; the result, and the manifest's entry."""
+def int8(
+    folder: Path, spread: float, activation: str = "Relu", method: str = "minmax"
+) -> tuple[ConversionResult, dict[str, Any]]:
+    """Convert; the result, and the manifest's entry on what was kept."""
     model = network(folder / "model.onnx", spread, activation)
     np.savez(folder / "calibration.npz", x=samples())
     result = convert(
@@ -59,6 +62,7 @@ def int8(folder: Path, spread: float, activation: str = "Relu") -> tuple[Convers
         output=folder / "out",
         precision="int8",
         calibration=folder / "calibration.npz",
+        method=method,
         isolate=False,
     )
     document = json.loads(result.manifest.read_text(encoding="utf-8"))
@@ -104,3 +108,28 @@ def test_few_samples_are_compared_where_they_are_large(tmp_path: Path, monkeypat
     monkeypatch.setattr("edgec.converter.calibration.refining.BYTES", 2 * sample)
     _, entry = int8(tmp_path, 200.0)
     assert entry["samples"] == 2
+
+
+def test_auto_keeps_the_method_with_the_best_score(tmp_path: Path) -> None:
+    result, entry = int8(tmp_path, 200.0, method="auto")
+    held = json.loads(result.manifest.read_text(encoding="utf-8"))["quantization"]
+    assert set(held["methods"]) == {"minmax", "percentile", "mse"}
+    assert held["method"] in held["methods"]
+    assert held["methods"][held["method"]] >= max(held["methods"].values()) - 0.11
+    assert held["methods"][held["method"]] == max(entry["sqnr_db"].values())
+    assert any(f"took the ranges of {held['method']}" in note for note in result.notes)
+
+
+def test_auto_is_for_eight_bits(tmp_path: Path) -> None:
+    model = network(tmp_path / "model.onnx", 1.0, "Relu")
+    with pytest.raises(UsageError) as caught:
+        convert(
+            model,
+            target="tflite",
+            output=tmp_path / "out",
+            precision="int16x8",
+            calibration="random",
+            method="auto",
+            isolate=False,
+        )
+    assert caught.value.code == "EDG001"
