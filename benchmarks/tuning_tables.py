@@ -47,6 +47,8 @@ PRECISIONS = {
 }
 SLOT_S = 0.006
 BLOCKS = 3
+QUANTILE = 0.1
+"""Of the runs in a slot: what other work on the machine moves least."""
 OPENING = ("EDG302", "EDG303", "EDG040")
 """Errors that are a session's and not the conversion's."""
 USES = 40
@@ -85,17 +87,20 @@ class Timer:
     """Times configurations against the default, which stays open, in worker processes.
 
     The machine is not quiet, so a time is the default's time, multiplied by how a configuration compares with it in
-    interleaved blocks (default, candidate, candidate, default): the ratio of the lower quartiles of the runs, which is
-    what other work on the machine moves least.  Workers are replaced now and then, and whenever one has failed.
+    interleaved blocks (default, candidate, candidate, default): the ratio of the lowest deciles of the runs.  Workers
+    are replaced now and then, and whenever one has failed.
     """
 
-    def __init__(self, target: str, default: Path, session: Mapping[str, Setting], feeds: dict[str, Any]) -> None:
+    def __init__(
+        self, target: str, default: Path, session: Mapping[str, Setting], feeds: dict[str, Any], priority: int
+    ) -> None:
         self._target = target
-        self._worker = Worker()
+        self._worker = started(priority)
         self._used = 0
-        self._home = Worker()
+        self._home = started(priority)
+        self._priority = priority
         self._default = self._open(self._home, default, session, feeds)
-        slots = [np.quantile(self._default.time(count_of(self._default)), 0.25) for _ in range(20)]
+        slots = [np.quantile(self._default.time(count_of(self._default)), QUANTILE) for _ in range(20)]
         self.default_ms = float(np.quantile(slots, 0.25)) * 1e3
 
     def milliseconds(self, artifact: Path, session: Mapping[str, Setting], feeds: dict[str, Any]) -> float:
@@ -110,7 +115,7 @@ class Timer:
         for block in range(BLOCKS):
             slots: list[list[float]] = [[], []]
             for which in (0, 1, 1, 0) if block % 2 == 0 else (1, 0, 0, 1):
-                slots[which].append(float(np.quantile(sides[which].time(counts[which]), 0.25)))
+                slots[which].append(float(np.quantile(sides[which].time(counts[which]), QUANTILE)))
             logarithms.append(float(np.mean(np.log(slots[1])) - np.mean(np.log(slots[0]))))
         subject.close()
         return self.default_ms * math.exp(float(np.median(logarithms)))
@@ -125,7 +130,7 @@ class Timer:
     def renew(self) -> None:
         """End the candidates' worker, and start another."""
         self._worker.close()
-        self._worker, self._used = Worker(), 0
+        self._worker, self._used = started(self._priority), 0
 
     def close(self) -> None:
         """End both workers."""
@@ -133,12 +138,20 @@ class Timer:
         self._home.close()
 
 
+def started(priority: int) -> Worker:
+    """A worker process of this niceness; its threads inherit it."""
+    worker = Worker()
+    if priority:
+        os.setpriority(os.PRIO_PROCESS, worker._process.pid, priority)
+    return worker
+
+
 def count_of(subject: Subject) -> int:
     """Runs in one slot."""
     return max(1, min(200, round(SLOT_S / max(subject.latency_s, 1e-9))))
 
 
-def record(models: Path, cache: Path, model: str, target: str, repeats: int) -> None:
+def record(models: Path, cache: Path, model: str, target: str, repeats: int, priority: int) -> None:
     """Bring one table to so many repeats."""
     path = RESULTS / f"{model}-{target}.json"
     space = space_of(model, target)
@@ -159,6 +172,7 @@ def record(models: Path, cache: Path, model: str, target: str, repeats: int) -> 
         converted(models, cache, model, target, space.default),
         space.session(space.default),
         {name: np.random.default_rng(1).random((int(space.default["batch"] or 1), *shape), np.float32)},
+        priority,
     )
     while (done := min(len(row["ms"]) for row in rows.values() if row["failed"] is None)) < repeats:
         began = time.monotonic()
@@ -212,13 +226,14 @@ def main() -> None:
     parser.add_argument("models", type=Path, help="folder with mnist-conv.onnx, squeezenet.onnx and ppocr-cls.onnx")
     parser.add_argument("--cache", type=Path, default=Path("tuning-conversions"), help="folder for the conversions")
     parser.add_argument("--repeats", type=int, default=6)
+    parser.add_argument("--priority", type=int, default=0, help="niceness of the workers; below 0 needs root")
     parser.add_argument("--only", help="MODEL-TARGET")
     options = parser.parse_args()
     for repeat in range(1, options.repeats + 1):
         for model in MODELS:
             for target in PRECISIONS:
                 if options.only in (None, f"{model}-{target}"):
-                    record(options.models, options.cache, model, target, repeat)
+                    record(options.models, options.cache, model, target, repeat, options.priority)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ class Conversions:
 
         place = self.place(configuration)
         if not (place / MANIFEST).is_file():
-            part = self._space.conversion(configuration)
+            part = self._space.suspects(configuration)
             try:
                 convert(self._source.model, target=self._target.name, output=place, **self._arguments(configuration))
             except EdgecError as error:

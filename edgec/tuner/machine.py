@@ -19,6 +19,14 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
+def physical_memory() -> int | None:
+    """Bytes of the machine's memory, which no worker has to exceed; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+
+
 def describe_machine() -> dict[str, Any]:
     """Processor, how many of them, system, and the versions of what is measured with."""
     return {

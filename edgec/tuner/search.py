@@ -172,7 +172,7 @@ class Search:
         try:
             _add(values, DROP, self._measurements.drop(begun.configuration))
             if self.goals.violations(values).get("drop", 0) > 0:
-                part = self.space.conversion(begun.configuration)
+                part = self.space.suspects(begun.configuration)
                 reason = f"loses {values[DROP]:.2%}, {self.goals.limits['drop']:.2%} are allowed"
                 return replace(begun, state=State.PRUNED, values=values, reason=reason, failure=("drop", part))
             return self._raced(begun, values)

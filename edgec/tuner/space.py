@@ -76,6 +76,14 @@ class Space:
         """The part of a configuration that decides the artifact."""
         return {name: value for name, value in configuration.items() if self.by_name[name].is_conversion}
 
+    def suspects(self, configuration: Configuration) -> dict[str, Setting]:
+        """What of the conversion differs from the default's, which works: where a conversion fails, that is why."""
+        return {
+            name: value
+            for name, value in self.conversion(configuration).items()
+            if name not in self.default or self.default[name] != value
+        }
+
     def session(self, configuration: Configuration) -> dict[str, Setting]:
         """The part of a configuration that is given to the session."""
         return {name: value for name, value in configuration.items() if not self.by_name[name].is_conversion}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from edgec.tuner.estimating import Estimates
 from edgec.tuner.goals import OBJECTIVES, Goals
 from edgec.tuner.journal import SCHEMA, Journal
 from edgec.tuner.leasing import leased
-from edgec.tuner.machine import describe_machine, processors
+from edgec.tuner.machine import describe_machine, physical_memory, processors
 from edgec.tuner.measurements import Measurements
 from edgec.tuner.measuring import LocalMeasurements, Rules
 from edgec.tuner.outcome import StudyResult, result_of, winner_entry
@@ -33,7 +34,7 @@ from edgec.tuner.storage import Mirror
 
 BUDGET_S: Final = 600.0
 """Seconds of measuring where neither a budget nor a number of trials is given."""
-VOLATILE: Final = ("notes", "basis", "configurations")
+VOLATILE: Final = ("notes", "basis", "configurations", "id")
 """What of a study's description may differ when it goes on."""
 ESTIMATED: Final = ("ethosu",)
 """Targets whose compiler's estimates stand for measurements."""
@@ -177,7 +178,7 @@ def _run(
     else:
         journal.append(header)
     finished = result_of(wishes.output, journal.entries)
-    name = f"{wishes.model.stem}-{wishes.target.name}"
+    name = f"{wishes.model.stem}-{wishes.target.name}-{journal.entries[0]['id']}"
     mirror = Mirror(wishes.output, storage, name, space, wishes.goals, dict(header["machine"]))
     try:
         search = Search(
@@ -305,7 +306,7 @@ def _measurements(
         source,
         samples,
         wishes.session,
-        rules or Rules(),
+        rules or Rules(memory_limit=None if wishes.session.get("provider") else physical_memory()),
         judges_drop="drop" in wishes.goals.limits,
         lease=lambda: leased(wishes.session, wait=wait),
     )
@@ -334,6 +335,7 @@ def _header(wishes: Wishes, source: Source, space: Space, basis: str) -> dict[st
         "target_options": dict(source.target_options),
         "session": dict(wishes.session),
         "basis": basis,
+        "id": secrets.token_hex(4),
         "machine": describe_machine(),
         "notes": list(wishes.notes),
     }
