@@ -134,20 +134,22 @@ class Engine:
             return self._waiting < self._rules.queue_limit
         place = threading.Condition(self._lock)
         self._line.append(place)
+        entering = 0
         try:
             while not self._closing and (self._line[0] is not place or self._waiting >= self._rules.queue_limit):
                 left = None if end is None else end - time.monotonic()
                 if left is not None and left <= 0:
                     return False
                 place.wait(left)
+            entering = 1
             return True
         finally:
             self._line.remove(place)
-            self._call_next(1)
+            self._call_next(entering)
 
-    def _call_next(self, taken: int = 0) -> None:
+    def _call_next(self, entering: int = 0) -> None:
         """Wake who is first in the line, when there is room besides the places that are about to be taken."""
-        if self._line and (self._closing or self._waiting + taken < self._rules.queue_limit):
+        if self._line and (self._closing or self._waiting + entering < self._rules.queue_limit):
             self._line[0].notify()
 
     def run_alone(self, request: Request) -> bool:
@@ -260,6 +262,7 @@ class Engine:
             self._counts.cancelled += 1
             self._call_next()
             self._work.notify_all()
+        request.future.set_running_or_notify_cancel()  # concurrent.futures.wait() waits for that
 
     def _in_worker(self) -> bool:
         return threading.current_thread() in self._threads

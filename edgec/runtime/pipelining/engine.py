@@ -37,6 +37,7 @@ class Item:
     future: Future[Any] = field(default_factory=Future)
     error: BaseException | None = None
     dropped: bool = False
+    begun: bool = False
 
 
 class Engine:
@@ -117,6 +118,7 @@ class Engine:
             stuck = list(self._under_way.values())
             self._under_way.clear()
         for item in stuck:
+            self._begin(item)
             late = Closed("EDG722", "the pipeline was closed while the item ran", why=f"it took over {timeout} s")
             self._resolve(item, late)
         return False
@@ -222,11 +224,16 @@ class Engine:
             del item, entry
 
     def _begin(self, item: Item) -> None:
-        future = item.future
-        if self._cancelling:
-            future.cancel()
-        # It is done already when close() gave up on it.
-        if (future.done() and not future.cancelled()) or not future.set_running_or_notify_cancel():
+        """Let a future run, or tell those who wait for it that it was cancelled; once, by a worker or by close()."""
+        with self._lock:
+            first, item.begun = not item.begun, True
+        if first and self._cancelling:
+            item.future.cancel()
+        try:
+            runs = first and item.future.set_running_or_notify_cancel()
+        except RuntimeError:  # close() gave up on it at this very moment
+            runs = False
+        if not runs:
             item.dropped, item.value = True, None
 
     def _work(self, function: Any, stage: Stage, number: int, item: Item, clock: Clock) -> None:

@@ -185,7 +185,8 @@ class Pipeline:
         Args:
             drain: finish what was submitted; otherwise what has not begun is cancelled, and what has ends with EDG722
                 at its next stage.
-            timeout: longest time to wait, seconds; whatever is not done then fails with EDG722: no future stays undone.
+            timeout: longest time to wait, seconds. What has not begun then is cancelled, what has fails with EDG722: no
+                future stays undone.
 
         Returns:
             False when the threads did not end in time, or when it is called from a callback, which cannot wait.

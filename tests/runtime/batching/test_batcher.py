@@ -269,6 +269,7 @@ def test_a_cancelled_sample_does_not_run_and_leaves_room() -> None:
         assert [future.result(LONG)["y"][0] for future in (running, second, third)] == [1, 3, 4]
         with pytest.raises(CancelledError):
             first.result(0)
+        assert not wait([first], 5).not_done, "whoever waits for it is told"
         found = batcher.statistics()
     assert found.cancelled == 1 and sum(session.batches) == 3
 
@@ -325,6 +326,7 @@ def test_close_without_draining_cancels_what_waits_and_ends_what_runs() -> None:
     assert batcher.close(drain=False)
     assert futures[0].result(0)["y"][0] == 1
     assert all(future.cancelled() for future in futures[1:])
+    assert not wait(futures, 5).not_done
 
 
 def test_a_session_that_hangs_leaves_no_future_undone() -> None:
@@ -532,6 +534,7 @@ def test_nothing_is_lost_among_many_threads_that_submit_cancel_and_close(seed: i
     for thread in threads:
         thread.join()
     assert batcher.close(timeout=LONG)
+    assert not wait([future for _, future in kept], LONG).not_done
     for value, future in kept:
         assert future.done()
         if future.cancelled():

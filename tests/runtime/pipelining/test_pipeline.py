@@ -328,7 +328,7 @@ def test_close_without_draining_ends_every_future() -> None:
     assert entered.wait(5)
     threading.Timer(0.05, gate.set).start()
     assert pipeline.close(drain=False)
-    assert all(future.done() for future in futures)
+    assert not wait(futures, 5).not_done
     assert isinstance(futures[0].exception(0), Closed), "it had begun, and ended at the next stage"
     assert all(future.cancelled() for future in futures[1:])
 
@@ -342,8 +342,9 @@ def test_a_stage_that_hangs_leaves_no_future_undone() -> None:
 
     pipeline = Pipeline([Stage("a", double), Stage("held", held)], queue=2)
     futures = [pipeline.submit(value) for value in range(5)]
+    assert futures[4].cancel()
     assert not pipeline.close(timeout=0.1)
-    assert all(future.done() for future in futures)
+    assert not wait(futures, 5).not_done
     assert {type(future.exception(0)) for future in futures if not future.cancelled()} == {Closed}
     gate.set()
 
@@ -501,6 +502,7 @@ def test_nothing_is_lost_among_many_threads_that_submit_cancel_and_close(seed: i
     for thread in threads:
         thread.join()
     assert pipeline.close(timeout=LONG)
+    assert not wait([future for _, future in kept], LONG).not_done
     factor = 1 if seed % 2 else 2
     for value, future in kept:
         assert future.done()
