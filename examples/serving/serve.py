@@ -41,8 +41,10 @@ def main() -> int:
         pool = HostPool(limit=16 << 20)
         delay = arguments.delay_ms / 1000
         with DynamicBatcher(model, max_batch=batch, max_delay_s=delay, pool=pool) as batcher:
+            together = threading.Barrier(arguments.clients)
 
             def client(number: int) -> None:
+                together.wait()
                 for index in range(number, len(images), arguments.clients):
                     outputs = batcher.run({spec.name: images[index]})
                     answers[index] = next(iter(outputs.values())).argmax()

@@ -22,8 +22,10 @@ DIGITS = Path(__file__).resolve().parents[3] / "examples/digits"
 def ask_from_threads(batcher: DynamicBatcher, samples: list[dict[str, Array]], clients: int) -> list[dict[str, Array]]:
     """The answers in the order of the samples, asked for by so many threads."""
     answers: list[dict[str, Array]] = [{} for _ in samples]
+    together = threading.Barrier(clients)
 
     def client(number: int) -> None:
+        together.wait(60)
         for index in range(number, len(samples), clients):
             answers[index] = batcher.run(samples[index], timeout=60)
 
@@ -90,8 +92,10 @@ def test_a_recurrent_model_keeps_the_states_of_its_streams_apart() -> None:
     with DynamicBatcher(
         session, max_batch=8, shared={"sr": rate}, axes={"state": 1, "stateN": 1}, max_delay_s=0.005
     ) as batcher:
+        together = threading.Barrier(8)
 
         def listen(number: int) -> None:
+            together.wait(60)
             state = np.zeros((2, 128), np.float32)
             found[number] = []
             for chunk in streams[number]:

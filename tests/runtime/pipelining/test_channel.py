@@ -6,6 +6,7 @@ import random
 import threading
 import time
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,10 +67,16 @@ def test_room_is_waited_for_and_the_end_is_told_to_everyone() -> None:
     assert channel.depth().now == 0 and channel.depth().largest == 2
 
 
-def test_the_mean_depth_is_weighted_with_time() -> None:
+def test_the_mean_depth_is_weighted_with_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     channel: Channel[int] = Channel(4)
     channel.append(1, None, lambda _: None)
-    time.sleep(0.1)
+    now[0] += 2
+    channel.append(2, None, lambda _: None)
+    now[0] += 1
     channel.get()
-    time.sleep(0.1)
-    assert 0.3 < channel.depth().mean < 0.7
+    channel.get()
+    now[0] += 5
+    assert channel.depth().mean == pytest.approx((2 * 1 + 1 * 2) / 8)
+    assert (channel.depth().now, channel.depth().largest) == (0, 2)
