@@ -1,12 +1,14 @@
 """The end of a study: the best configurations are measured again, fresh, against the default.
 
-The best of many noisy measurements looks better than it is.  So the trials only say who is in the final: up to three
-finalists that the intervals cannot tell apart are raced again, the best of them is confirmed in one more race with new
+The best of many noisy measurements looks better than it is.  So the trials only say who is in the final: up to four
+finalists that neither the intervals nor the A/A floor can tell apart race against each other, without the default: it
+may waver more than they differ.  Who stands in the end is confirmed in one more race against the default, with new
 processes and a narrower interval, and only that last race is reported.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,7 +19,7 @@ from edgec.tuner.measurements import Measurements, Standing
 from edgec.tuner.search import timed
 from edgec.tuner.trials import State, Trial, TrialFailed
 
-FINALISTS: Final = 3
+FINALISTS: Final = 4
 MEMORY_FLOOR: Final = 0.02
 """Peak memory of equal processes differs by up to so much."""
 
@@ -109,9 +111,7 @@ def confirm(trials: Sequence[Trial], goals: Goals, measurements: Measurements, f
         candidates = front(trials, goals)
     notes: list[str] = []
     while candidates and candidates[0].number != 0:
-        best = _final(candidates, goals, measurements, default, notes)
-        if best is None:
-            break
+        best = _final(candidates, goals, measurements, floor, notes)
         try:
             confirmed = _race(best, default, goals, measurements, floor)
         except TrialFailed as error:
@@ -133,29 +133,40 @@ def confirm(trials: Sequence[Trial], goals: Goals, measurements: Measurements, f
 
 
 def _final(
-    candidates: Sequence[Trial], goals: Goals, measurements: Measurements, default: Trial, notes: list[str]
-) -> Trial | None:
-    """The best of those whose intervals overlap that of the best, raced again where there are several."""
+    candidates: Sequence[Trial], goals: Goals, measurements: Measurements, floor: float, notes: list[str]
+) -> Trial:
+    """Who stands after the finalists have raced against each other."""
     name = OBJECTIVES[goals.objectives[0]]
-    best = candidates[0]
-    close = [
-        trial for trial in candidates if trial.number and _overlap(best.intervals.get(name), trial.intervals.get(name))
-    ][:FINALISTS]
-    if name == MEMORY or len(close) < 2:
-        return best
-    found: list[tuple[float, int, Trial]] = []
-    for trial in close:
+    standing = candidates[0]
+    if name == MEMORY:
+        return standing
+    within = goals.costs(standing.values)[0] + math.log1p(floor)  # costs are logarithms
+    finalists = [
+        trial
+        for trial in candidates
+        if trial.number
+        and (
+            goals.costs(trial.values)[0] <= within or _overlap(standing.intervals.get(name), trial.intervals.get(name))
+        )
+    ]
+    for challenger in finalists[1:FINALISTS]:
         try:
-            with measurements.race(trial.configuration) as race:
-                standing = race.step()
-                while not standing.settled:
-                    standing = race.step()
+            with measurements.race(challenger.configuration, against=standing.configuration) as race:
+                found = race.step()
+                while not found.settled:
+                    found = race.step()
         except TrialFailed as error:
-            notes.append(f"trial {trial.number} failed in the final: {error.reason}")
+            notes.append(f"trial {challenger.number} against trial {standing.number} failed: {error.reason}")
             continue
-        values, _ = _scaled(trial.configuration, default, standing)
-        found.append((goals.costs({**trial.values, **values})[0], trial.number, trial))
-    return min(found)[2] if found else None
+        if found.unstable is None and _cost(challenger, found.ratio, goals) < _cost(standing, 1.0, goals):
+            standing = challenger
+    return standing
+
+
+def _cost(trial: Trial, milliseconds: float, goals: Goals) -> float:
+    """In the first objective, if a run took that long."""
+    values, _ = timed(trial.configuration, milliseconds, milliseconds, milliseconds)
+    return goals.costs({**trial.values, **values})[0]
 
 
 def _overlap(first: tuple[float, float] | None, second: tuple[float, float] | None) -> bool:

@@ -44,10 +44,13 @@ class Estimates:
         self._default_ms = self._estimate(configuration)[0]
 
     @contextlib.contextmanager
-    def race(self, configuration: Configuration, *, fresh: bool = False) -> Iterator[Race]:
+    def race(
+        self, configuration: Configuration, *, against: Configuration | None = None, fresh: bool = False
+    ) -> Iterator[Race]:
         """One look at the table."""
         latency, memory, cycles = self._estimate(configuration)
-        yield _Estimated(latency / self._default_ms, memory, {CYCLES: cycles})
+        other = self._default_ms if against is None else self._estimate(against)[0]
+        yield _Estimated(latency / other, memory, {CYCLES: cycles})
 
     def close(self) -> None:
         """Nothing was started."""

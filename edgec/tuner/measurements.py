@@ -12,10 +12,10 @@ from edgec.targets.knobs import Configuration
 
 @dataclass(frozen=True)
 class Standing:
-    """How a configuration stands against the default after some interleaved blocks.
+    """How a configuration stands against the default, or whatever it races against, after some interleaved blocks.
 
     Attributes:
-        ratio, low, high: median time of one run, divided by the default's, and its 95 % interval.
+        ratio, low, high: median time of one run, divided by the other's, and its 95 % interval.
         settled: whether more blocks would not say more, or the time for this trial is over.
         credible: whether there are enough blocks to believe the interval, so that a candidate may be given up.
         unstable: why no number should be drawn from it, or None.
@@ -102,8 +102,12 @@ class Measurements(Protocol):
     def pin(self, configuration: Configuration) -> None:
         """Take the default without measuring it: a study that goes on has its reference already."""
 
-    def race(self, configuration: Configuration, *, fresh: bool = False) -> AbstractContextManager[Race]:
-        """Open a configuration beside the default; ``fresh`` opens both anew, and takes longer to settle.
+    def race(
+        self, configuration: Configuration, *, against: Configuration | None = None, fresh: bool = False
+    ) -> AbstractContextManager[Race]:
+        """Open a configuration beside the default, or beside the one that ``against`` names.
+
+        ``fresh`` opens both anew, and takes longer to settle.
 
         Raises:
             TrialFailed: it does not open.

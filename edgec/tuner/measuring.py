@@ -132,22 +132,18 @@ class LocalMeasurements:
         self._default = configuration
 
     @contextlib.contextmanager
-    def race(self, configuration: Configuration, *, fresh: bool = False) -> Iterator[Race]:
-        """Open a configuration beside the default."""
+    def race(
+        self, configuration: Configuration, *, against: Configuration | None = None, fresh: bool = False
+    ) -> Iterator[Race]:
+        """Open a configuration beside the default, which stays open, or beside another."""
         self.conversions.get(configuration)
-        with self._leased():
+        with self._leased(), contextlib.ExitStack() as opened:
             if fresh:
                 self._unpin()
-            incumbent = self._pinned()
-            with self._refusing(configuration):
-                candidate = self._open(configuration)
-            try:
-                with self._refusing(configuration):
-                    candidate.warm_up()
-                rules = self.rules.confirmation if fresh else self.rules.duel
-                yield _Running(self, configuration, incumbent, candidate, rules)
-            finally:
-                candidate.close()
+            incumbent = self._pinned() if against is None else opened.enter_context(self._warm(against))
+            candidate = opened.enter_context(self._warm(configuration))
+            rules = self.rules.confirmation if fresh else self.rules.duel
+            yield _Running(self, configuration, incumbent, candidate, rules)
 
     def floor(self, progress: Callable[[int, Any], object] | None = None) -> Floor:
         """The device's A/A floor for the default: as it was measured before, or measured now."""
@@ -191,6 +187,18 @@ class LocalMeasurements:
         if self._incumbent is not None:
             self._incumbent.close()
             self._incumbent = None
+
+    @contextlib.contextmanager
+    def _warm(self, configuration: Configuration) -> Iterator[Subject]:
+        """A configuration, open and warm; closed at the end."""
+        with self._refusing(configuration):
+            subject = self._open(configuration)
+        try:
+            with self._refusing(configuration):
+                subject.warm_up()
+            yield subject
+        finally:
+            subject.close()
 
     def _spec(self, configuration: Configuration) -> SessionSpec:
         conversion = self.conversions.get(configuration)
@@ -295,7 +303,7 @@ class _Running:
                 self._duel.block()
         except VerificationError as error:
             if not _lives(self._incumbent):
-                raise TrialFailed(LOST, f"the default's worker died: {error.message}") from error
+                raise TrialFailed(LOST, f"the worker it raced against died: {error.message}") from error
             with self._owner._refusing(self._configuration):
                 raise
         found = self._duel.estimate()

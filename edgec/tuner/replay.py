@@ -55,14 +55,17 @@ class Replay:
         self._pinned = self.rows[key_of(configuration)]
 
     @contextlib.contextmanager
-    def race(self, configuration: Configuration, *, fresh: bool = False) -> Iterator[Race]:
+    def race(
+        self, configuration: Configuration, *, against: Configuration | None = None, fresh: bool = False
+    ) -> Iterator[Race]:
         """One that plays a row."""
         key = key_of(configuration)
         self.asked.append(key)
         if key in self.failures:
             kind, reason = self.failures[key]
             raise TrialFailed(kind, reason)
-        yield _Played(self.rows[key], self._pinned, self.memory.get(key), self.seconds)
+        other = self._pinned if against is None else self.rows[key_of(against)]
+        yield _Played(self.rows[key], other, self.memory.get(key), self.seconds)
 
     def close(self) -> None:
         """Nothing was started."""

@@ -268,14 +268,14 @@ class Crashing(Replay):
     """A worker that is killed on the first race of a configuration, and works on the second."""
 
     @contextlib.contextmanager
-    def race(self, configuration: Any, *, fresh: bool = False) -> Iterator[Race]:
+    def race(self, configuration: Any, *, against: Any = None, fresh: bool = False) -> Iterator[Race]:
         from edgec.tuner.space import key_of
         from edgec.tuner.trials import KILLED, TrialFailed
 
         if self.asked.count(key_of(configuration)) == 0:
             self.asked.append(key_of(configuration))
             raise TrialFailed(KILLED, "killed (SIGKILL)")
-        with super().race(configuration, fresh=fresh) as race:
+        with super().race(configuration, against=against, fresh=fresh) as race:
             yield race
 
 

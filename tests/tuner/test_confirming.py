@@ -1,0 +1,57 @@
+"""Who wins a study whose trials were not told apart."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgec.tuner.confirming import confirm
+from edgec.tuner.goals import LATENCY, THROUGHPUT, Goals
+from edgec.tuner.replay import Replay
+from edgec.tuner.space import key_of
+from edgec.tuner.trials import State, Trial
+
+CONFIGURATIONS = [{"batch": 1, "graph": name} for name in ("default", "lucky", "fastest", "slow")]
+TRUE_MS = (1.0, 0.8, 0.7, 1.5)
+
+
+def trial(number: int, measured_ms: float, batch: int = 1, width: float = 0.01) -> Trial:
+    values = {LATENCY: measured_ms, THROUGHPUT: batch * 1e3 / measured_ms}
+    ends = (measured_ms * (1 - width), measured_ms * (1 + width))
+    intervals = {LATENCY: ends, THROUGHPUT: (batch * 1e3 / ends[1], batch * 1e3 / ends[0])}
+    return Trial(number, State.COMPLETE, {**CONFIGURATIONS[number], "batch": batch}, values, intervals)
+
+
+def replay(trials: list[Trial]) -> Replay:
+    times = {key_of(trial.configuration): [ms] * 8 for trial, ms in zip(trials, TRUE_MS)}
+    found = Replay(times)
+    found.pin(trials[0].configuration)
+    return found
+
+
+@pytest.mark.parametrize(("floor", "winner"), [(0.2, 2), (0.01, 1)])
+def test_those_within_the_floor_race_against_each_other(floor: float, winner: int) -> None:
+    """The default wavered: trial 1 met it in a slow moment.  A wide A/A floor tells that this may be so."""
+    trials = [trial(0, 1.0), trial(1, 0.65), trial(2, 0.71), trial(3, 1.4)]
+    measurements = replay(trials)
+    found = confirm(trials, Goals(("latency",)), measurements, floor)
+    assert found.trial is not None and found.trial.number == winner
+    assert found.gain is not None and found.gain.significant
+    assert found.gain.ratio == pytest.approx(TRUE_MS[winner])
+    assert key_of(trials[3].configuration) not in measurements.asked
+
+
+def test_the_final_counts_samples_where_throughput_is_asked_for() -> None:
+    """A run of eight samples that takes 1.5 ms beats a single one of 0.7 ms."""
+    trials = [trial(0, 1.0), trial(1, 0.8), trial(2, 0.13), trial(3, 1.1, batch=8)]
+    found = confirm(trials, Goals(("throughput",)), replay(trials), 0.2)
+    assert found.trial is not None and found.trial.number == 3
+
+
+def test_a_finalist_that_fails_leaves_the_other_standing() -> None:
+    trials = [trial(0, 1.0), trial(1, 0.65), trial(2, 0.66), trial(3, 1.4)]
+    measurements = replay(trials)
+    broken = Replay(measurements.rows, {key_of(trials[2].configuration): ("crash", "crashed (SIGSEGV)")})
+    broken.pin(trials[0].configuration)
+    found = confirm(trials, Goals(("latency",)), broken, 0.1)
+    assert found.trial is not None and found.trial.number == 1
+    assert any("SIGSEGV" in note for note in found.notes)
