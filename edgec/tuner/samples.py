@@ -1,19 +1,22 @@
 """What configurations are timed on, and how much of the quality each artifact loses.
 
-The samples are those of ``--data``, or seeded random ones, in the form of the original model at the default batch.  For
-another batch they are stacked; for the artifact they are put into its layout and its integers, as its manifest says.
+The samples are those of ``--data``, of ``--calibration``, or seeded random ones, in the form of the original model at
+the default batch.  For another batch they are stacked; for the artifact they are put into its layout and its integers,
+as its manifest says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from edgec.converter.calibration.data import specs
+from edgec.converter.calibration.data import CalibrationData, specs
+from edgec.converter.calibration.images import ImageOptions
 from edgec.converter.importers import open_source
 from edgec.converter.importers.imported import ImportedModel, SourceOptions
 from edgec.converter.verification.data import Feeds, load_labels, load_samples
@@ -100,6 +103,12 @@ def make_samples(source: Source, data: str | Path | None, ranges: Mapping[str, A
     )
     imported = open_source(source.model, options)
     inputs = specs(imported.model)
+    calibration = source.options.get("calibration")
+    if data is None and calibration is not None:
+        images = source.options.get("images") or ImageOptions()
+        given = CalibrationData(calibration, seed, dict(ranges), images)
+        if not given.is_random:
+            return Samples(imported, list(islice(given.samples(imported.model), JUDGED)), False)
     if data is None:
         generator = Generator(inputs, imported.model, dict(ranges), seed)
         return Samples(imported, [generator.draw(number) for number in range(TIMED)], True)

@@ -108,7 +108,8 @@ def tune(
         knobs: knob to the only values that are tried.
         session: session options of every configuration, such as ``{"provider": "cuda"}``.
         storage: URL of an Optuna storage; SQLite in the folder by default.
-        precision: the default one.  Others are tried where ``max_drop`` allows a loss.
+        precision: the default one, the target's first where none is given.  Others are tried where ``max_drop``
+            allows a loss.
         wait: wait for a device that another process measures on; an error otherwise.
         rules: how long a measurement may take.
         progress: called with the name of each step; ``watch`` with each trial, as it begins and when it is over.
@@ -245,9 +246,7 @@ def _samples(wishes: Wishes) -> tuple[Source, Samples]:
 
 def _space(wishes: Wishes, source: Source, samples: Samples) -> Space:
     target = wishes.target
-    precision = wishes.source.options["precision"] or (
-        "int8" if wishes.source.options["calibration"] and "int8" in target.precisions else target.precisions[0]
-    )
+    precision = wishes.source.options["precision"] or target.precisions[0]
     if precision not in target.precisions:
         known = ", ".join(target.precisions)
         raise UsageError("EDG001", f"the target {target.name} has no precision '{precision}'", why=f"known: {known}")
