@@ -12,7 +12,6 @@ from edgec.errors import (
     EXIT_FAILED,
     EXIT_INTERNAL,
     EXIT_INTERRUPTED,
-    EXIT_MODEL,
     EXIT_TOOL_FAILED,
     EXIT_TOOL_MISSING,
     EXIT_UNSUPPORTED,
@@ -27,7 +26,7 @@ FOLDER: Final = "conversions"
 MANIFEST: Final = "manifest.json"
 NEEDS_DATA: Final = frozenset({"int8", "int16x8", "mixed"})
 """Precisions that need calibration data."""
-ENDING: Final = frozenset({EXIT_TOOL_MISSING, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_MODEL})
+ENDING: Final = frozenset({EXIT_TOOL_MISSING, EXIT_INTERNAL, EXIT_INTERRUPTED})
 """Exit codes of a conversion that no other configuration would avoid."""
 ENDING_CODES: Final = frozenset({"EDG010", "EDG011", "EDG012", "EDG013", "EDG020"})
 
@@ -98,7 +97,7 @@ class Conversions:
 
         Raises:
             TrialFailed: the target cannot hold it, its tool fails, or it computes something else.
-            EdgecError: a tool is missing, the disk is full, or the model itself is invalid.
+            EdgecError: a tool is missing, or the disk is full.
         """
         from edgec.converter.convert import convert
 

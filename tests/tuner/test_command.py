@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
 
 from edgec.cli import quantities
@@ -122,6 +124,23 @@ def test_a_precision_that_loses_too_much_is_pruned_by_labels(tmp_path: Path) -> 
     assert document["ended"] == "exhausted"
     assert {trial["configuration"]["precision"] for trial in document["trials"]} == {"float32", "int8"}
     assert all("drop" in trial["values"] for trial in document["trials"])
+
+
+def test_a_batch_that_the_model_cannot_have_is_a_failed_trial_and_paid_for_once(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["": 17]>
+        fixed (float[1, 4] x) => (float[1, 4] y)
+        <int64[2] shape = {1, 4}> { a = Relu(x)  b = Reshape(a, shape)  y = Neg(b) }"""
+    onnx.save(onnx.parser.parse_model(text), str(tmp_path / "fixed.onnx"))
+    arguments = ["--objective", "throughput", "--knob", "batch=1,2", *FEW, "--knob", "threads=1", "--json"]
+    arguments += ["-o", str(tmp_path / "study"), "--trials", "99"]
+    result = edgec("tune", tmp_path / "fixed.onnx", "-t", "onnxruntime", *arguments)
+    assert result.code == 0, result.stderr
+    failed = [trial for trial in result.document["trials"] if trial["state"] == "failed"]
+    assert len(failed) == 1
+    assert failed[0]["failure"]["part"] == {"batch": 2}
+    assert "Reshape" in failed[0]["reason"]
+    assert failed[0]["values"] == {}
+    assert result.document["ended"] == "exhausted"
 
 
 def test_unknown_knobs_and_values_are_refused_before_anything_is_measured(tmp_path: Path) -> None:
