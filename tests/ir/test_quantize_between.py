@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgec.ir.passes.quantize_between import NOTED, inner_scale_notes
+from edgec.ir.passes.quantize_between import NOTED, inner_scale_notes, inner_steps
 from tests.ir.equivalence import apply, model_of, ops_of, run
 
 PIPELINE = "fold-constants,expand-activations,quantize-between"
@@ -56,7 +56,8 @@ def test_every_number_is_within_one_step(function: str, dtype: str) -> None:
     wanted, found = run(before, every(dtype))[0], run(after, every(dtype))[0]
     assert np.abs(wanted.astype(np.int64) - found).max() <= 1
     (noted,) = json.loads(after.metadata[NOTED])
-    assert noted["steps"] <= 1 and len(inner_scale_notes(after)) == 1
+    assert noted["steps"] <= 1 and len(inner_scale_notes(after)) == 1 and inner_steps(after) == noted["steps"]
+    assert inner_steps(before) == 0
 
 
 def test_what_would_move_further_is_left_in_float() -> None:

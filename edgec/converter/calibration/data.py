@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from edgec.converter import manifest as manifests
-from edgec.converter.calibration.images import ImageOptions, image_files, load_images
+from edgec.converter.calibration.images import SUFFIXES, ImageOptions, image_files, load_images
 from edgec.converter.verification.data import Feeds, load_samples
 from edgec.errors import EdgecError, UsageError
 from edgec.ir.graph import Model
@@ -19,6 +19,7 @@ from edgec.runtime.session import TensorSpec
 
 RANDOM: Final = "random"
 RANDOM_SAMPLES: Final = 16
+HELP: Final = "give a .npz or .npy file, or a folder of them or of images; 16 to 100 typical inputs are enough"
 
 Samples = Callable[[], Iterable[Mapping[str, Array]]]
 """Gives the samples anew every time it is called: one array per input, by name."""
@@ -64,7 +65,7 @@ class CalibrationData:
             for number in range(RANDOM_SAMPLES):
                 yield generator.draw(number)
         else:
-            path = Path(self.source)
+            path = self._path()
             try:
                 if image_files(path):
                     yield from load_images(path, inputs, self.images)
@@ -74,13 +75,28 @@ class CalibrationData:
                 error.where = f"--calibration; {error.where}" if error.where else "--calibration"
                 raise
 
+    def _path(self) -> Path:
+        """The file or folder; EDG006 where there is none, or it is neither arrays nor a folder."""
+        path = Path(str(self.source))
+        if not path.exists():
+            raise UsageError("EDG006", f"there is no file or folder '{path}'", where="--calibration", help=HELP)
+        if path.is_file() and path.suffix.lower() in SUFFIXES:
+            raise UsageError("EDG006", f"'{path.name}' is one image", where="--calibration", help=HELP)
+        if path.is_dir() and not image_files(path) and not any(path.glob("*.np[yz]")):
+            raise UsageError("EDG006", f"the folder '{path}' holds no samples", where="--calibration", help=HELP)
+        return path
+
     def origin(self) -> Any:
-        """What the manifest says of it: names and hashes of files, ``random`` with its seed, or ``callable``."""
+        """What the manifest says of it: names and hashes of files, ``random`` with its seed, or ``callable``.
+
+        Raises:
+            UsageError: EDG006 where there is no such file or folder.
+        """
         if callable(self.source):
             return {"kind": "callable"}
         if self.is_random:
             return {"kind": RANDOM, "seed": self.seed}
-        path = Path(self.source)
+        path = self._path()
         images = image_files(path)
         if images:
             return {

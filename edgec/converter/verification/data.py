@@ -20,6 +20,7 @@ from edgec.ir.types import Array, Shape
 from edgec.runtime.session import TensorSpec
 
 Feeds = dict[str, Array]
+HELP = "write it with numpy.savez(path, **{input name: array})"
 LABELS = ("labels", "label", "y")
 """Names of an array of true classes."""
 
@@ -35,7 +36,7 @@ def load_samples(path: str | Path, inputs: Sequence[TensorSpec]) -> Iterator[Fee
     if root.is_dir():
         files = sorted(item for item in root.iterdir() if item.suffix in (".npz", ".npy"))
         if not files:
-            raise UsageError("EDG006", f"no .npy or .npz file in '{root}'")
+            raise UsageError("EDG006", f"no .npy or .npz file in '{root}'", help=HELP)
     else:
         files = [root]
     for file in files:
@@ -80,12 +81,18 @@ def _load(file: Path) -> Feeds:
         raise UsageError(
             "EDG006",
             f"'{file.name}' is no .npy or .npz file of plain arrays",
-            why=str(error).splitlines()[0] if str(error) else type(error).__name__,
-            help="write it with numpy.savez(path, **{input name: array})",
+            why=_reason(error),
+            help=HELP,
         ) from error
     if not arrays:
-        raise UsageError("EDG005", f"'{file.name}' holds no arrays")
+        raise UsageError("EDG005", f"'{file.name}' holds no arrays", help=HELP)
     return arrays
+
+
+def _reason(error: Exception) -> str:
+    """Why a file could not be read; NumPy's own words for anything unknown recommend loading it unsafely."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return "it holds something else, or Python objects, which are never loaded" if "pickle" in text else text
 
 
 def _read(file: Path, inputs: Sequence[TensorSpec]) -> Feeds:

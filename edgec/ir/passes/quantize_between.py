@@ -88,17 +88,23 @@ class QuantizeBetween(Pass):
         return bool(noted)
 
 
+def inner_steps(model: Model) -> int:
+    """By how many steps the result of an activation moves at most through its inner scales."""
+    return max((int(item["steps"]) for item in json.loads(model.metadata.get(NOTED, "[]"))), default=0)
+
+
 def inner_scale_notes(model: Model) -> list[str]:
     """What to tell the user of inner scales."""
     noted = json.loads(model.metadata.get(NOTED, "[]"))
     if not noted:
         return []
     exact = sum(not item["steps"] for item in noted)
+    most = inner_steps(model)
     listed = ", ".join(f"'{item['node']}'" for item in noted[:3]) + (", ..." if len(noted) > 3 else "")
     return [
         f"{len(noted)} quantized activations run as several integer operators with scales derived from the 256 numbers "
-        f"that go in: {exact} give the same integers, the others are at most {max(item['steps'] for item in noted)} "
-        f"step away ({listed})"
+        f"that go in: {exact} give the same integers, the others are at most {most} step away ({listed})"
+        + ("; steps add up, so the artifact is held to the limit of int8" if most else "")
     ]
 
 

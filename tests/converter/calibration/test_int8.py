@@ -207,6 +207,17 @@ def test_data_that_makes_the_model_compute_nan(tmp_path: Path) -> None:
     assert error.code == "EDG031" and "value" in (error.where or "")
 
 
+def test_what_is_no_calibration_data_is_named(tmp_path: Path) -> None:
+    image = tmp_path / "photo.png"
+    image.write_bytes(b"")
+    text = tmp_path / "text.npz"
+    text.write_text("text")
+    for path, message in ((tmp_path / "none", "no file or folder"), (image, "one image"), (text, "no .npy or .npz")):
+        error = refused(tmp_path, path)
+        assert error.code == "EDG006" and message in error.message and error.help
+        assert "allow_pickle" not in str(error.why)
+
+
 def test_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert refused(tmp_path, tmp_path / "empty").code == "EDG006"

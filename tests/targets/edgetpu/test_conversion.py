@@ -316,3 +316,15 @@ def test_checking_a_real_model_lists_its_operators_index_for_index(capsys: pytes
 def test_explaining_a_rule(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "EDG412"]) == 0
     assert "Source" in capsys.readouterr().out
+
+
+def test_a_quantized_model_whose_activations_are_rounded_further_is_held_to_the_limit_of_int8(
+    tmp_path: Path, no_compiler: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = DIGITS.with_name("digits_qdq.onnx")
+    code, document = failing("convert", model, "--target", "edgetpu", "-o", tmp_path / "out", capsys=capsys)
+    assert code == 5 and document["error"]["code"] == "EDG510"
+    assert document["verification"]["precision"] == "int8"
+    assert any("held to the limit of int8" in note for note in document["error"]["details"]["notes"])
+    (output,) = document["verification"]["outputs"]
+    assert output["sqnr_db"] > 25, "one step per activation, not more"
