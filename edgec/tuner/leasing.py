@@ -5,19 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 
-from edgec.runtime.lease import lease
+from edgec.runtime.lease import device_of, lease
 from edgec.targets.knobs import Setting
-
-
-def device_of(session: Mapping[str, Setting]) -> str:
-    """The name of the device that sessions with these options run on, as leases know it."""
-    provider = session.get("provider") or "cpu"
-    return "cuda:0" if provider == "cuda" else str(provider)
 
 
 @contextlib.contextmanager
 def leased(session: Mapping[str, Setting], *, wait: bool) -> Iterator[float]:
-    """Hold the device; yields the seconds that were waited for it, which a line on standard error told of.
+    """Hold the device that sessions with these options run on.
+
+    Yields the seconds that were waited for it, which a line on standard error told of.
 
     Raises:
         UsageError: EDG701 where another process holds it and ``wait`` is off.
