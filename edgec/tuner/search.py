@@ -207,9 +207,9 @@ class Search:
                 begun.configuration, *(reference * share for share in (standing.ratio, standing.low, standing.high))
             )
             values.update(found)
-            if standing.unstable is not None:
-                raise TrialFailed("unstable", standing.unstable)
             reason = reason or self._loses(standing, values, intervals)
+            if reason is None and standing.unstable is not None:
+                raise TrialFailed("unstable", f"unstable: {standing.unstable}")
             if reason is not None or standing.settled:
                 return replace(
                     begun,
@@ -230,7 +230,7 @@ class Search:
         self, standing: Standing, values: dict[str, float], intervals: dict[str, tuple[float, float]]
     ) -> str | None:
         """Why a candidate need not be measured on: it is certain to be behind, or over the limit of the latency."""
-        if not standing.credible or standing.settled:
+        if not standing.credible or (standing.settled and standing.unstable is None):
             return None
         limit = self.goals.limits.get("latency")
         if limit is not None and intervals[LATENCY][0] > limit:

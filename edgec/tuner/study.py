@@ -179,7 +179,7 @@ def _run(
     else:
         journal.append(header)
     finished = result_of(wishes.output, journal.entries)
-    name = f"{wishes.model.stem}-{wishes.target.name}-{journal.entries[0]['id']}"
+    name = f"{wishes.model.stem}-{wishes.target.name}-{journal.entries[0].get('id', 'study')}"
     mirror = Mirror(wishes.output, storage, name, space, wishes.goals, dict(header["machine"]))
     try:
         search = Search(
