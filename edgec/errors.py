@@ -73,14 +73,15 @@ _define(
     EXIT_USAGE,
     "data does not fit the model",
     "An array in --data has another shape or dtype than the model's input, an input has no array, or the file holds "
-    "no arrays at all. Shapes must be equal, except that one more leading dimension, or a first dimension that is a "
-    "multiple of the input's, is iterated over sample by sample.",
+    "no arrays at all. Shapes must be equal, except that one more leading dimension, or a first dimension beyond the "
+    "input's, is iterated over sample by sample; the last batch is filled up with the first rows of the file.",
 )
 _define(
     "EDG006",
     EXIT_USAGE,
     "data file unreadable",
-    "The --data file is missing or is not a .npy or .npz file of plain arrays. Pickled arrays are never loaded.",
+    "A file or folder of --data, --calibration, --input or --labels is missing, is not a .npy or .npz file of plain "
+    "arrays, or an image cannot be read. Pickled arrays are never loaded.",
 )
 _define(
     "EDG010",

@@ -129,7 +129,7 @@ def _samples(
     wanted = dict(shapes)
     with load(folder, isolated=True, **session) as model:
         specs = [replace(spec, shape=wanted.get(spec.name, spec.shape)) for spec in model.inputs]
-    return list(islice(load_samples(data, specs), SAMPLES))
+    return list(islice(load_samples(data, specs, fill=True), SAMPLES))
 
 
 def show(result: BenchResult) -> None:

@@ -299,7 +299,7 @@ def _given(prepared: Prepared, data: str | Path | None) -> list[Feeds]:
     """The user's samples, else those of the calibration; empty where random ones are to be drawn."""
     calibration = None if prepared.quantized is None or prepared.quantized.arrived else prepared.precision.data
     if data is not None:
-        found = list(islice(load_samples(data, _specs(prepared)), DATA_SAMPLES))
+        found = list(islice(load_samples(data, _specs(prepared), fill=True), DATA_SAMPLES))
         if not found:
             raise UsageError("EDG005", f"'{data}' holds no samples")
         return found

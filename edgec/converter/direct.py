@@ -211,7 +211,7 @@ def _feeds(inputs: tuple[TensorSpec, ...], samples: DirectSamples) -> list[dict[
             raise UsageError("EDG002", f"the model has no input '{name}'", help="edgec inspect MODEL")
     if samples.data is not None:
         given = []
-        for feed in load_samples(samples.data, list(inputs)):
+        for feed in load_samples(samples.data, list(inputs), fill=True):
             given.append(dict(feed))
             if len(given) == DATA_SAMPLES:
                 break

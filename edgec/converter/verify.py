@@ -241,7 +241,7 @@ def _load(data: str | Path | Sequence[Feeds], inputs: list[TensorSpec], samples:
         return list(data)
     limit = DATA_SAMPLES if samples is None else max(samples, 1)
     given: list[Feeds] = []
-    for feeds in load_samples(data, inputs):
+    for feeds in load_samples(data, inputs, fill=True):
         given.append(feeds)
         if len(given) == limit:
             break

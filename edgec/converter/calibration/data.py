@@ -70,7 +70,7 @@ class CalibrationData:
                 if image_files(path):
                     yield from load_images(path, inputs, self.images)
                 else:
-                    yield from load_samples(path, inputs)
+                    yield from load_samples(path, inputs, fill=True)
             except EdgecError as error:
                 error.where = f"--calibration; {error.where}" if error.where else "--calibration"
                 raise

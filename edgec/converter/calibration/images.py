@@ -52,15 +52,19 @@ def image_files(path: Path) -> list[Path]:
 
 
 def load_images(path: Path, inputs: Sequence[TensorSpec], options: ImageOptions) -> Iterator[Feeds]:
-    """One sample per image.
+    """One sample per image, or per batch of images; the last batch is filled up with the first images.
 
     Raises:
-        UsageError: EDG005 where the model does not take one image, or the options do not fit its channels; EDG006 for a
+        UsageError: EDG005 where the model does not take images, or the options do not fit its channels; EDG006 for a
             file that is no image, or without Pillow.
     """
     spec, layout = _image_input(inputs, options)
-    for file in image_files(path):
-        yield {spec.name: _read(file, spec, layout, options)}
+    files = image_files(path)
+    batch = spec.shape[0]
+    assert isinstance(batch, int)
+    for start in range(0, len(files), batch):
+        chosen = [files[place % len(files)] for place in range(start, start + batch)]
+        yield {spec.name: np.concatenate([_read(file, spec, layout, options) for file in chosen])}
 
 
 def load_image(file: Path, spec: TensorSpec, options: ImageOptions) -> Array:
@@ -69,7 +73,7 @@ def load_image(file: Path, spec: TensorSpec, options: ImageOptions) -> Array:
     Raises:
         UsageError: see :func:`load_images`.
     """
-    found, layout = _image_input([spec], options)
+    found, layout = _image_input([spec], options, single=True)
     return _read(file, found, layout, options)
 
 
@@ -89,11 +93,13 @@ def _read(file: Path, spec: TensorSpec, layout: str, options: ImageOptions) -> A
         raise UsageError("EDG006", f"'{file.name}' cannot be read as an image", why=str(error)) from error
 
 
-def _image_input(inputs: Sequence[TensorSpec], options: ImageOptions) -> tuple[TensorSpec, str]:
+def _image_input(
+    inputs: Sequence[TensorSpec], options: ImageOptions, *, single: bool = False
+) -> tuple[TensorSpec, str]:
     shape = inputs[0].shape if inputs else ()
     static = [dim for dim in shape if isinstance(dim, int)]
     layout = options.layout or ("NHWC" if len(static) == 4 and static[1] not in (1, 3) else "NCHW")
-    fits = len(inputs) == 1 and len(static) == 4 and static[0] == 1
+    fits = len(inputs) == 1 and len(static) == 4 and (static[0] == 1 or (static[0] > 1 and not single))
     channels = static[1 if layout == "NCHW" else 3] if fits else 0
     if channels not in (1, 3):
         described = ", ".join(f"{spec.name}: {list(spec.shape)}" for spec in inputs)

@@ -25,8 +25,11 @@ LABELS = ("labels", "label", "y")
 """Names of an array of true classes."""
 
 
-def load_samples(path: str | Path, inputs: Sequence[TensorSpec]) -> Iterator[Feeds]:
+def load_samples(path: str | Path, inputs: Sequence[TensorSpec], *, fill: bool = False) -> Iterator[Feeds]:
     """The samples of a file or folder, each an array per input of its declared shape and dtype.
+
+    Args:
+        fill: whether the rows of a file that are too few for the last batch are filled up with its first ones.
 
     Raises:
         UsageError: EDG006 for a file that cannot be read, EDG005 for arrays that do not fit, EDG002 for an array of an
@@ -40,11 +43,14 @@ def load_samples(path: str | Path, inputs: Sequence[TensorSpec]) -> Iterator[Fee
     else:
         files = [root]
     for file in files:
-        yield from _split(file, _read(file, inputs), inputs)
+        yield from _split(file, _read(file, inputs), inputs, fill)
 
 
-def load_labels(path: str | Path, inputs: Sequence[TensorSpec]) -> Array | None:
+def load_labels(path: str | Path, inputs: Sequence[TensorSpec], *, fill: bool = False) -> Array | None:
     """The true classes in a file or folder of samples, int64 [labels]; None where no file has any.
+
+    Args:
+        fill: as for :func:`load_samples`; the labels of the rows that fill the last batch are repeated as well.
 
     Raises:
         UsageError: EDG006 for a file that cannot be read; EDG037 where only some files of a folder have labels.
@@ -52,6 +58,8 @@ def load_labels(path: str | Path, inputs: Sequence[TensorSpec]) -> Array | None:
     root = Path(path)
     files = sorted(item for item in root.iterdir() if item.suffix in (".npz", ".npy")) if root.is_dir() else [root]
     found = [_labels_of(_load(file), inputs) for file in files]
+    if fill:
+        found = [None if item is None else _filled(item, inputs) for item in found]
     labels = [item.astype(np.int64).reshape(-1) for item in found if item is not None]
     if labels and len(labels) < len(found):
         missing = files[next(position for position, item in enumerate(found) if item is None)]
@@ -122,8 +130,18 @@ def _read(file: Path, inputs: Sequence[TensorSpec]) -> Feeds:
     return {name: arrays[name] for name in names}
 
 
-def _split(file: Path, arrays: Feeds, inputs: Sequence[TensorSpec]) -> Iterator[Feeds]:
+def _filled(labels: Array, inputs: Sequence[TensorSpec]) -> Array:
+    """The labels of rows and of those that fill the last batch."""
+    batch = inputs[0].shape[0] if inputs and inputs[0].shape else None
+    if not isinstance(batch, int) or batch < 2 or labels.ndim < 1 or not len(labels) % batch:
+        return labels
+    return labels[np.arange(-(-len(labels) // batch) * batch) % len(labels)]
+
+
+def _split(file: Path, arrays: Feeds, inputs: Sequence[TensorSpec], fill: bool) -> Iterator[Feeds]:
     counts: dict[str, int] = {}
+    rows: set[int] = set()
+    last: Feeds = {}
     plain = 0
     for spec in inputs:
         array = arrays[spec.name]
@@ -132,7 +150,11 @@ def _split(file: Path, arrays: Feeds, inputs: Sequence[TensorSpec]) -> Iterator[
             plain += 1
         elif array.ndim == len(spec.shape) + 1 and _fits(array.shape[1:], spec.shape):
             counts[spec.name] = array.shape[0]
-        elif (stacked := _stack(array, spec.shape)) is not None:
+        elif (stacked := _stack(array, spec.shape, fill)) is not None:
+            rows.add(len(array))
+            if array.shape[0] % stacked.shape[1]:
+                start = stacked.shape[0] * stacked.shape[1]
+                last[spec.name] = array[np.arange(start, start + stacked.shape[1]) % len(array)]
             arrays[spec.name] = stacked
             counts[spec.name] = stacked.shape[0]
         else:
@@ -145,26 +167,33 @@ def _split(file: Path, arrays: Feeds, inputs: Sequence[TensorSpec]) -> Iterator[
     if not counts:
         yield {name: np.asarray(array) for name, array in arrays.items()}
         return
-    if plain or len(set(counts.values())) > 1:
+    if plain or len(set(counts.values())) > 1 or len(rows) > 1:
         described = ", ".join(f"{name}: {_text(array.shape)}" for name, array in arrays.items())
         raise UsageError(
             "EDG005", "the arrays do not hold the same number of samples", where=f"file '{file.name}'", why=described
         )
     count = next(iter(counts.values()))
-    if not count:
+    if not count and not last:
         raise UsageError("EDG005", "the arrays hold no samples", where=f"file '{file.name}'")
     for position in range(count):
         yield {name: np.asarray(array[position]) for name, array in arrays.items()}
+    if last:
+        yield last
 
 
-def _stack(array: Array, wanted: Shape) -> Array | None:
-    """[N * batch, ...] as samples [N, batch, ...] of an input [batch, ...]; None if it is nothing of the kind."""
+def _stack(array: Array, wanted: Shape, fill: bool) -> Array | None:
+    """[N * batch, ...] as samples [N, batch, ...] of an input [batch, ...]; None if it is nothing of the kind.
+
+    Args:
+        fill: whether rows may be left over; they are not in the result.
+    """
     batch = wanted[0] if wanted else None
-    if not isinstance(batch, int) or not batch or array.ndim != len(wanted) or array.shape[0] % batch:
+    if not isinstance(batch, int) or not batch or array.ndim != len(wanted):
         return None
-    if not _fits(array.shape[1:], wanted[1:]):
+    if (array.shape[0] % batch and not fill) or not _fits(array.shape[1:], wanted[1:]):
         return None
-    return array.reshape(array.shape[0] // batch, batch, *array.shape[1:])
+    whole = array.shape[0] // batch
+    return array[: whole * batch].reshape(whole, batch, *array.shape[1:])
 
 
 def _require_dtype(file: Path, spec: TensorSpec, array: Array) -> None:

@@ -68,6 +68,13 @@ def test_integer_inputs_get_pixels(folder: Path) -> None:
     assert first["x"].dtype == np.uint8 and first["x"][0, 0, 0, 0] == 255
 
 
+def test_a_model_with_a_batch_takes_so_many_images_at_once(folder: Path) -> None:
+    single = [item["x"] for item in load_images(folder, [TensorSpec("x", FLOAT, (1, 3, 16, 32))], ImageOptions())]
+    threes = [item["x"] for item in load_images(folder, [TensorSpec("x", FLOAT, (3, 3, 16, 32))], ImageOptions())]
+    assert [item.shape for item in threes] == [(3, 3, 16, 32)] * 2
+    assert np.array_equal(np.concatenate(threes), np.concatenate([*single, *single[:2]]))
+
+
 def test_a_model_is_quantized_with_images_and_verified_with_them(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

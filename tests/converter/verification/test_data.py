@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgec.converter.verification.data import load_samples
+from edgec.converter.verification.data import load_labels, load_samples
 from edgec.errors import UsageError
 from edgec.runtime.session import TensorSpec
 
@@ -43,6 +43,26 @@ def test_a_first_dimension_beyond_the_batch_is_iterated(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.concatenate([sample["x"] for sample in pairs]), images)
     with pytest.raises(UsageError, match=r"has shape \[4, 3\], the input has \[3, 3\]"):
         load(tmp_path / "a.npz", [TensorSpec("x", F32, (3, 3))])
+
+
+@pytest.mark.parametrize(
+    ("batch", "rows"), [(3, [[0, 1, 2], [3, 4, 0]]), (8, [[0, 1, 2, 3, 4, 0, 1, 2]]), (5, [[0, 1, 2, 3, 4]])]
+)
+def test_the_last_batch_is_filled_with_the_first_rows(tmp_path: Path, batch: int, rows: list[list[int]]) -> None:
+    images = np.repeat(np.arange(5, dtype=np.float32)[:, None], 3, axis=1)
+    np.savez(tmp_path / "a.npz", x=images, labels=np.arange(5))
+    spec = [TensorSpec("x", F32, (batch, 3))]
+    samples = list(load_samples(tmp_path / "a.npz", spec, fill=True))
+    assert [sample["x"][:, 0].tolist() for sample in samples] == rows
+    labels = load_labels(tmp_path / "a.npz", spec, fill=True)
+    assert labels is not None and labels.tolist() == [row for each in rows for row in each]
+
+
+def test_inputs_with_different_rows_do_not_belong_together(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((5, 3), np.float32), w=np.zeros((6, 3), np.float32))
+    specs = [TensorSpec("x", F32, (4, 3)), TensorSpec("w", F32, (4, 3))]
+    with pytest.raises(UsageError, match="same number of samples"):
+        list(load_samples(tmp_path / "a.npz", specs, fill=True))
 
 
 def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:

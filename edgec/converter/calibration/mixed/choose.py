@@ -101,10 +101,10 @@ class Chooser:
             assert self.calibration is not None
             return list(islice(self.calibration.samples(model), LOSS_SAMPLES)), None
         inputs = specs(model)
-        samples = list(islice(load_samples(data, inputs), DATA_SAMPLES))
+        samples = list(islice(load_samples(data, inputs, fill=True), DATA_SAMPLES))
         if not samples:
             raise UsageError("EDG005", f"'{data}' holds no samples")
-        labels = load_labels(data, inputs)
+        labels = load_labels(data, inputs, fill=True)
         return samples, None if labels is None else _per_sample(labels, samples, data)
 
     def _hosting(self) -> AbstractContextManager[Host]:
