@@ -101,7 +101,11 @@ def measurements_until(table: Table, keys: Sequence[str]) -> int:
 
 def ours(table: Table, seed: int, hints: bool = True) -> list[str]:
     """The surrogate, from the default on."""
-    space = table.space if hints else replace(table.space, knobs=tuple(replace(k, hints={}) for k in table.space.knobs))
+    space = (
+        table.space
+        if hints
+        else replace(table.space, knobs=tuple(replace(k, hints={}, overheads={}) for k in table.space.knobs))
+    )
     trials: list[Trial] = []
     while len(trials) < CAP:
         point = propose(space, table.goals, trials, seed)

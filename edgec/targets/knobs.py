@@ -44,6 +44,8 @@ class Knob:
             knobs named must stand before this one.
         hints: value to the time of one sample that is expected with it, relative to the default's (0.5: half of it).
             The search starts from these guesses and gives them up as measurements come in.
+        overheads: value to the milliseconds that it adds to every run, however short: waking a thread costs the same
+            for a small model, so the hints of threads hold for large ones only.
         hunger: 1 where a larger value needs more memory, -1 where it needs (or leaves) less, 0 where that is unknown.
             What ran out of memory once is not tried with more.
         asked: varied only where the user names it with ``--knob``, since it changes more than speed and memory.
@@ -56,6 +58,7 @@ class Knob:
     help: str = ""
     when: Mapping[str, tuple[Setting, ...]] = field(default_factory=dict)
     hints: Mapping[Setting, float] = field(default_factory=dict)
+    overheads: Mapping[Setting, float] = field(default_factory=dict)
     hunger: int = 0
     asked: bool = False
 
@@ -137,6 +140,15 @@ def thread_values(cpus: int) -> tuple[int, ...]:
 def thread_hints(values: Sequence[int]) -> dict[Setting, float]:
     """Amdahl's law with four fifths of the work shared, relative to one thread."""
     return {value: 0.2 + 0.8 / value for value in values}
+
+
+WAKING_MS = 0.03
+"""What it costs to share one run with threads that sleep, milliseconds."""
+
+
+def thread_overheads(values: Sequence[int]) -> dict[Setting, float]:
+    """Milliseconds per run: nothing for one thread."""
+    return {value: WAKING_MS if value > 1 else 0.0 for value in values}
 
 
 PRECISION_HINTS: Mapping[str, float] = {"float16": 1.0, "int8": 0.6, "mixed": 0.7, "dynamic-int8": 0.8, "int16x8": 1.5}

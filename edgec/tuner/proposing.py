@@ -192,7 +192,7 @@ def _model(space: Space, known: Sequence[Trial], value: str) -> Surrogate:
     for trial in trials:
         low, high = trial.intervals.get(value, (0.0, 0.0))
         noise.append(math.log(high / low) / 3.92 if low > 0 else 0.0)
-    return Surrogate(space, observed, logarithms, noise, hinted=is_time)
+    return Surrogate(space, observed, logarithms, noise, hinted=is_time, default_ms=known[0].values[LATENCY])
 
 
 def time_model(space: Space, trials: Sequence[Trial]) -> Surrogate | None:

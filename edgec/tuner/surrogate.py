@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from edgec.targets.knobs import Knob
+from edgec.targets.knobs import Knob, Setting
 from edgec.tuner.space import Codes, Space
 
 Vector = npt.NDArray[np.float64]
@@ -54,11 +54,14 @@ def likeness(knob: Knob) -> Matrix:
     return found
 
 
-def expected(knob: Knob) -> Vector:
-    """[values + 1]: the hints as logarithms, relative to the default."""
-    base = math.log(knob.hints.get(knob.default, 1.0)) if knob.hints else 0.0
-    values = [math.log(knob.hints[value]) - base if value in knob.hints else 0.0 for value in knob.values]
-    return np.array([*values, 0.0])
+def expected(knob: Knob, default_ms: float) -> Vector:
+    """[values + 1]: the hints as logarithms, relative to the default, of which one run takes ``default_ms``."""
+
+    def share(value: Setting) -> float:
+        return knob.hints.get(value, 1.0) + knob.overheads.get(value, 0.0) / default_ms
+
+    base = share(knob.default)
+    return np.array([*(math.log(share(value) / base) for value in knob.values), 0.0])
 
 
 class Surrogate:
@@ -70,6 +73,7 @@ class Surrogate:
         logarithms: what is to become small, as logarithms, one per configuration.
         noise: standard deviation of each of them where it is known (from its interval), else 0.
         hinted: whether the knobs' hints are about this quantity.
+        default_ms: time of one run of the default, milliseconds.
     """
 
     def __init__(
@@ -79,12 +83,13 @@ class Surrogate:
         logarithms: Sequence[float],
         noise: Sequence[float] = (),
         hinted: bool = True,
+        default_ms: float = math.inf,
     ):
         self._space = space
         self._varied = [column for column, knob in enumerate(space.knobs) if len(knob.values) > 1]
         self._likeness = [likeness(knob) for knob in space.knobs]
         zero = [np.zeros(len(knob.values) + 1) for knob in space.knobs]
-        self._hints = [expected(knob) for knob in space.knobs] if hinted else zero
+        self._hints = [expected(knob, default_ms) for knob in space.knobs] if hinted else zero
         self._prior = np.array(
             [max(SPREAD, 0.5 * float(np.abs(hints).max())) if np.any(hints) else SPREAD for hints in self._hints]
         )

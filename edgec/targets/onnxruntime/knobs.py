@@ -19,6 +19,7 @@ from edgec.targets.knobs import (
     batch_knob,
     precision_knob,
     thread_hints,
+    thread_overheads,
     thread_values,
 )
 
@@ -40,7 +41,15 @@ def _cpu(circumstances: Circumstances) -> Knobs:
     found = [
         *batch_knob(circumstances),
         *precision_knob(circumstances),
-        _session("threads", threads, 1, "threads inside an operator", hints=thread_hints(threads)),
+        Knob(
+            "threads",
+            Part.SESSION,
+            threads,
+            1,
+            "threads inside an operator",
+            hints=thread_hints(threads),
+            overheads=thread_overheads(threads),
+        ),
         _session(
             "execution_mode",
             ("sequential", "parallel"),
@@ -125,4 +134,4 @@ def _session(
     hints: dict[Setting, float] | None = None,
     hunger: int = 0,
 ) -> Knob:
-    return Knob(name, Part.SESSION, values, default, help, when or {}, hints or {}, hunger)
+    return Knob(name, Part.SESSION, values, default, help, when or {}, hints or {}, hunger=hunger)

@@ -13,6 +13,7 @@ from edgec.targets.knobs import (
     batch_knob,
     precision_knob,
     thread_hints,
+    thread_overheads,
     thread_values,
 )
 
@@ -30,6 +31,7 @@ def knobs(circumstances: Circumstances) -> Knobs:
             1,
             "threads inside an operator",
             hints=thread_hints(threads),
+            overheads=thread_overheads(threads),
         ),
         Knob(
             "api",
