@@ -141,6 +141,20 @@ class Journal:
             raise writing_failed(self.folder / JOURNAL, error) from error
         self.entries.append(json.loads(line))
 
+    def restart(self) -> None:
+        """Forget all entries.
+
+        Raises:
+            UsageError: EDG010 where the file cannot be written.
+        """
+        assert self._file is not None, "the journal is not open"
+        try:
+            os.ftruncate(self._file, 0)
+            os.fsync(self._file)
+        except OSError as error:
+            raise writing_failed(self.folder / JOURNAL, error) from error
+        self.entries.clear()
+
     def close(self) -> None:
         """Release the folder."""
         for descriptor in (self._file, self._lock):

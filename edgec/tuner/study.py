@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from edgec.targets import registry
 from edgec.targets.base import Target
 from edgec.targets.knobs import Circumstances, Setting
 from edgec.tuner.confirming import Confirmed, confirm
+from edgec.tuner.conversions import FOLDER as CONVERSIONS
 from edgec.tuner.conversions import NEEDS_DATA, Conversions, Source
 from edgec.tuner.estimating import Estimates
 from edgec.tuner.goals import OBJECTIVES, Goals
@@ -174,6 +176,10 @@ def _run(
     space = _space(wishes, source, samples)
     measurements = _measurements(wishes, source, samples, space, rules, wait, progress)
     header = _header(wishes, source, space, measurements.basis)
+    if journal.entries and _differing(journal.entries[0], header) and _is_unused(journal.entries):
+        progress("nothing was measured in the study that was here: it begins anew")
+        shutil.rmtree(wishes.output / CONVERSIONS, ignore_errors=True)
+        journal.restart()
     if journal.entries:
         _require_same(journal.entries[0], header, wishes.output)
     else:
@@ -351,14 +357,25 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else {k: list(v) for k, v in value.items()}
 
 
-def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    """Refuse to mix two studies (EDG811)."""
+def _is_unused(entries: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a study ended before its first trial did, for example through an option that nothing here has."""
+    return all(entry["kind"] in ("study", "begin") for entry in entries)
+
+
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What two studies differ in."""
     import json
 
     now = json.loads(json.dumps(now))
     differing = [name for name in now if name not in VOLATILE and before.get(name) != now[name]]
     if before["model"]["sha256"] == now["model"]["sha256"] and "model" in differing:
         differing.remove("model")
+    return differing
+
+
+def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to mix two studies (EDG811)."""
+    differing = _differing(before, now)
     if differing:
         first = differing[0]
         raise UsageError(

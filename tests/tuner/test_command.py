@@ -191,3 +191,14 @@ def test_knob_values_are_numbers_truths_and_words() -> None:
     assert quantities.named_settings("a=1,true,null,all") == ("a", (1, True, None, "all"))
     with pytest.raises(click.BadParameter):
         quantities.named_settings("threads")
+
+
+def test_a_study_that_measured_nothing_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    wrong = edgec("tune", DIGITS, "-t", "tflite", "--provider", "cuda", "--trials", "1", "-o", study, "--json")
+    assert wrong.document["error"]["code"] == "EDG040"
+    right = edgec("tune", DIGITS, "-t", "onnxruntime", *FEW, "--trials", "1", "-o", study, "--json")
+    assert right.code == 0, right.stderr
+    assert right.document["target"] == "onnxruntime" and right.document["trials"][0]["state"] == "complete"
+    other = edgec("tune", DIGITS, "-t", "tflite", "--trials", "1", "-o", study, "--json")
+    assert other.document["error"]["code"] == "EDG811"
