@@ -179,7 +179,8 @@ def _map(file: Path) -> Buffer:
     try:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
-            raise ModelError("EDG101", f"'{file}' is no file", where=where, help="give the .onnx file itself")
+            help = "give the .onnx file itself; a SavedModel is the folder that holds saved_model.pb"
+            raise ModelError("EDG101", f"'{file}' is no file", where=where, help=help)
         if about.st_size == 0:
             raise ModelError("EDG102", f"'{file}' is empty", where=where, help="copy or export the model again")
         return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from edgec.errors import (
     CODES,
@@ -31,6 +31,8 @@ DEFAULT_TIMEOUT_S = 900.0
 MAX_RESULT = 1 << 27
 """Most bytes of the worker's answer that are read."""
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "OMP_NUM_THREADS", "SYSTEMROOT")
+EXHAUSTED: Final = ("MemoryError", "bad_alloc", "Cannot allocate memory", "Memory allocation still failed")
+"""What Python, C++, the system and OpenBLAS say where memory ran out."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def _judge(outcome: Outcome, result: Path, name: str, limits: Limits, memory: in
             raise _out_of_memory(outcome, memory)
         raise _failure("EDG503", f"TensorFlow was ended by {outcome.signal} on '{name}'", outcome)
     if outcome.status != 0:
-        if any(text in outcome.output for text in ("MemoryError", "bad_alloc", "Cannot allocate memory")):
+        if any(text in outcome.output for text in EXHAUSTED):
             raise _out_of_memory(outcome, memory)
         raise _failure("EDG501", f"TensorFlow ended with status {outcome.status} on '{name}'", outcome)
     try:
@@ -173,7 +175,8 @@ def _failure(code: str, message: str, outcome: Outcome, why: str = "", help: str
 def _out_of_memory(outcome: Outcome, memory: int | None, why: str = "") -> EdgecError:
     limit = "" if memory is None else f" (limit: {memory / 2**30:.1f} GiB)"
     cause = "was killed, usually because memory ran out" if outcome.signal == "SIGKILL" else "ran out of memory"
-    return _failure("EDG503", f"TensorFlow {cause}{limit}", outcome, why, "a machine with more memory")
+    help = "a larger --memory-limit of edgec import, or a machine with more memory"
+    return _failure("EDG503", f"TensorFlow {cause}{limit}", outcome, why, help)
 
 
 def _reported(entry: Any, outcome: Outcome) -> EdgecError:

@@ -87,6 +87,12 @@ def test_an_abort_for_want_of_memory_is_recognised(stand: Stand) -> None:
     assert "out of memory" in error["message"]
 
 
+def test_openblas_without_memory_is_recognised(stand: Stand) -> None:
+    says = "OpenBLAS error: Memory allocation still failed after 10 retries, giving up."
+    error = stand(OPEN + f"print({says!r})\nsys.exit(1)")
+    assert error["code"] == "EDG503" and "--memory-limit" in error["help"]
+
+
 def test_megabytes_of_output_are_bounded_and_the_last_lines_shown(stand: Stand) -> None:
     error = stand(OPEN + "for i in range(200000): print('noise ' * 10)\nprint('the reason')\nsys.exit(3)")
     assert (error["code"], error["exit"]) == ("EDG501", 6)
