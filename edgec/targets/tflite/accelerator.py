@@ -133,7 +133,7 @@ class AcceleratorTarget(FileTarget, Generic[Options]):
 
     def placement(self, model: Model, options: TargetOptions) -> Placement:
         """Nodes that will, or may, run on the CPU, and what else is predicted."""
-        program: Program = TFLITE.lower(model, options).payload
+        program: Program = TFLITE.lower(model, options, integers_only=True).payload
         found = self.predict(as_written(program), self.asked(options) if options.extra else None)
         away = tuple((node.verdict, as_refusal(node, program.ops[node.index].sources)) for node in found.away)
         return Placement(away, found.facts, found.notes)
@@ -149,7 +149,7 @@ class AcceleratorTarget(FileTarget, Generic[Options]):
         if refused:
             raise self._refuse(refused[0])
         chosen = self.asked(options)
-        lowered = TFLITE.lower(model, options)
+        lowered = TFLITE.lower(model, options, integers_only=True)
         found = self.predict(as_written(lowered.payload), chosen)
         self._require_some(found)
         lowered.payload = Payload(lowered.payload, None, chosen)

@@ -253,7 +253,7 @@ class Call:
 class Lowerer:
     """Walks a canonical graph, node by node, through the table."""
 
-    def __init__(self, graph: Graph, io_layout: str = "ONNX"):
+    def __init__(self, graph: Graph, io_layout: str = "ONNX", exact: bool = False):
         self.graph = graph
         self.table = load_table()
         self.builder = Builder()
@@ -265,7 +265,7 @@ class Lowerer:
         self._floats: dict[tuple[Value, Permutation], T] = {}
         from edgec.targets.tflite.integer.lowering import Integers
 
-        self.integers = Integers(self, graph)
+        self.integers = Integers(self, graph, exact)
         self._io_layout = io_layout
 
     def run(self) -> Program:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -48,19 +49,27 @@ class TFLite(Target):
         lowerer.run()
         return lowerer.refusals
 
-    def lower(self, model: Model, options: TargetOptions) -> Lowered:
+    def lower(self, model: Model, options: TargetOptions, integers_only: bool = False) -> Lowered:
         """The program of a canonical model, transposes minimised, activations fused.
+
+        A model that arrived quantized and is asked for in no other precision gets ONNX's integers, see
+        :mod:`edgec.targets.tflite.integer.exactness`.
+
+        Args:
+            integers_only: use LiteRT's integer kernels also where they round otherwise, as accelerators need.
 
         Raises:
             UnsupportedError: the first of :meth:`refusals`.
         """
         from edgec.ir.passes.quantize_between import inner_scale_notes
+        from edgec.targets.tflite.integer.exactness import means_real_numbers
         from edgec.targets.tflite.integer.lowering import NO_FORM
         from edgec.targets.tflite.lowering import Lowerer
         from edgec.targets.tflite.peephole import tidy
         from edgec.targets.tflite.weights import store_float16, store_int8
 
-        lowerer = Lowerer(model.graph, options.io_layout)
+        exact = options.precision == "float32" and not integers_only and means_real_numbers(model)
+        lowerer = Lowerer(model.graph, options.io_layout, exact)
         program = lowerer.run()
         if lowerer.refusals:
             first = lowerer.refusals[0]
@@ -72,7 +81,7 @@ class TFLite(Target):
                 exit=EXIT_UNSUPPORTED,
             )
         tidy(program)
-        notes = [*inner_scale_notes(model), *lowerer.notes]
+        notes = [*inner_scale_notes(model), *lowerer.notes, *_exactness_notes(lowerer.integers.avoided)]
         if options.precision == "mixed":  # floats between integers are what was chosen, and listed as such
             notes = [note for note in notes if not note.endswith(NO_FORM)]
         if options.precision == "float16" or (options.precision == "mixed" and options.raise_to == "float16"):
@@ -112,6 +121,17 @@ class TFLite(Target):
         except metadata.PackageNotFoundError:
             return [Finding("ai-edge-litert", False, "not installed", "pip install ai-edge-litert")]
         return [Finding("ai-edge-litert", True, version)]
+
+
+def _exactness_notes(avoided: Mapping[str, int]) -> list[str]:
+    """What is computed in float32 although LiteRT has integer kernels for it."""
+    if not avoided:
+        return []
+    found = ", ".join(f"{count} {op}" for op, count in sorted(avoided.items()))
+    return [
+        f"computed in float32 between DEQUANTIZE and QUANTIZE, because LiteRT's integer kernels round otherwise than "
+        f"the model: {found} (--precision int8 keeps them on integers)"
+    ]
 
 
 @lru_cache(maxsize=1)

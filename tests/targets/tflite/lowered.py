@@ -18,12 +18,15 @@ from edgec.targets.base import Lowered, TargetOptions
 from edgec.targets.tflite import TARGET
 
 
-def lower(text: str, io_layout: str = "ONNX") -> Lowered:
-    """Lower an ONNX text (at the canonical opset) through the target's default passes."""
+def lower(text: str, io_layout: str = "ONNX", precision: str = "float32") -> Lowered:
+    """Lower an ONNX text (at the canonical opset) through the target's default passes.
+
+    A quantized text runs on integer kernels only in precision ``int8``; in ``float32`` its own integers matter more.
+    """
     model = model_from_proto(onnx.parser.parse_model(text))
     for item in parse_pipeline(TARGET.pipeline):
         item.apply(model)
-    return TARGET.lower(model, TargetOptions(io_layout=io_layout))
+    return TARGET.lower(model, TargetOptions(io_layout=io_layout, precision=precision))
 
 
 def counts(lowered: Lowered) -> Counter[str]:

@@ -19,6 +19,7 @@ from edgec.ir.graph import Graph, Model, Value
 from edgec.ir.inference import CANONICAL_OPSET
 from edgec.ir.types import Shape
 from edgec.targets.base import SessionSpec
+from edgec.targets.tflite.integer.exactness import LITERT, ORIGIN
 
 FACTORY = "edgec.converter.importers.tflite.session:open_session"
 SIGNATURE = "serving_default"
@@ -73,6 +74,8 @@ def _import(
         values[index] = value
         graph.inputs.append(value)
     model = Model(graph, CANONICAL_OPSET, ir_version=10, producer="edgec", doc=source.description)
+    if any(tensor.quantization is not None for tensor in flat.tensors):
+        model.metadata[ORIGIN] = LITERT
     overrides: dict[str, Shape] = {}
     notes = _notes(source)
     bind_shapes(model, input_shapes, batch, overrides, notes)

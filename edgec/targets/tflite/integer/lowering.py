@@ -2,11 +2,13 @@
 
 For every node that has an integer form the float lowering (or one of :data:`INTEGER`) is tried on integer tensors.  If
 what it appends is not all integer kernels, it is taken back and the node is computed in float between DEQUANTIZE and
-QUANTIZE; that is noted, never silent.
+QUANTIZE; that is noted, never silent.  So is, where exact results are asked for, what
+:mod:`edgec.targets.tflite.integer.exactness` lists.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -15,6 +17,7 @@ from edgec.ir.graph import Graph, Node, Value
 from edgec.ir.passes.wrap_moves import MOVES, POSITIONS
 from edgec.ir.types import Array, DataType
 from edgec.targets.tflite.builder import hold
+from edgec.targets.tflite.integer.exactness import is_exact, rescales
 from edgec.targets.tflite.integer.operators import INTEGER, KERNELS, form_of, product
 from edgec.targets.tflite.integer.storage import FREE, SAME, Form, Quantization, Storage, moved
 from edgec.targets.tflite.layout import Choice, LayoutRule, Permutation, identity
@@ -28,10 +31,17 @@ NO_FORM: Final = "it has no integer form with these operands"
 
 
 class Integers:
-    """The integer side of one :class:`Lowerer`."""
+    """The integer side of one :class:`Lowerer`.
 
-    def __init__(self, lowerer: Lowerer, graph: Graph):
+    Attributes:
+        exact: whether integer kernels that round otherwise than ONNX are avoided.
+        avoided: how many times each operator was computed in float32 for that reason.
+    """
+
+    def __init__(self, lowerer: Lowerer, graph: Graph, exact: bool = False):
         self.lowerer = lowerer
+        self.exact = exact
+        self.avoided: Counter[str] = Counter()
         self.storage = Storage(graph)
 
     def dtype_of(self, value: Value) -> DataType:
@@ -77,8 +87,17 @@ class Integers:
         constant = self.storage.weights.get(value)
         x = self._constant(value, permutation) if constant is not None else self.lowerer.arranged(value, permutation)
         if form.constraint == SAME and not _has(x, form.given):
-            return self.lowerer.builder.quantize(x, form.given)
+            return self._requantize(x, form.given)
         return x
+
+    def _requantize(self, x: T, wanted: Quantization) -> T:
+        """Integers of another scale; over real numbers where they are to be rounded exactly."""
+        builder = self.lowerer.builder
+        if self.exact and x.scale is not None and x.zero_point is not None and len(x.scale) == 1:
+            given = Quantization(x.dtype, (float(x.scale[0]),), (int(x.zero_point[0]),))
+            if rescales(given, wanted):
+                x = builder.dequantize(x)
+        return builder.quantize(x, wanted)
 
     def _constant(self, value: Value, permutation: Permutation | None) -> T:
         weights = self.storage.weights[value]
@@ -109,6 +128,9 @@ class Integers:
             held = self.storage.held[node.operand(0)]
             return as_list(entry.lower(Call(self.lowerer, node, choice, Form(held, held, FREE))))
         form = form_of(node, self.storage)
+        if form is not None and self.exact and not is_exact(node, form, self.storage):
+            self.avoided[node.op] += 1
+            return None
         if form is not None:
             return self._attempt(node, choice, entry, form)
         if node.op not in ("QuantizeLinear", "DequantizeLinear") and any(v in self.storage.held for v in node.outputs):
@@ -129,7 +151,7 @@ class Integers:
         source = node.operand(0)
         held = self.storage.held[node.output]
         x = self.lowerer.arranged(source, choice.inputs[0])
-        return x if _has(x, held) else self.lowerer.builder.quantize(x, held)
+        return x if _has(x, held) else self._requantize(x, held)
 
     def _attempt(self, node: Node, choice: Choice, entry: Entry, form: Form) -> list[T] | None:
         from edgec.targets.tflite.lowering import Call, Refused, as_list
@@ -153,7 +175,7 @@ class Integers:
             undo()
             self._say(node, reason)
             return None
-        return [x if _has(x, form.wanted) else builder.quantize(x, form.wanted) for x in made]
+        return [x if _has(x, form.wanted) else self._requantize(x, form.wanted) for x in made]
 
     def hold(self, node: Node, made: list[T]) -> list[T]:
         """Float results that are to be held as integers are quantized."""
@@ -177,12 +199,14 @@ def _has(x: T, wanted: Quantization) -> bool:
 def _objection(ops: list[Op], dtype: DataType) -> str:
     """Why appended operators are no integer form; empty when they are."""
     for op in ops:
+        if op.code == "DEQUANTIZE":  # of a step to another scale
+            continue
         if op.code not in KERNELS:
             return f"LiteRT has no integer kernel for what it is composed of ({op.code})"
         for tensor in op.outputs:
             if tensor.dtype is not dtype or tensor.scale is None:
                 return f"a part of it is {tensor.dtype.name.lower()} ({op.code})"
         for operand in op.inputs:
-            if operand is not None and operand.dtype.is_float:
+            if operand is not None and operand.dtype.is_float and op.code != "QUANTIZE":
                 return f"a part of it takes a float operand ({op.code})"
     return ""

@@ -327,12 +327,14 @@ def average_pool(call: Call) -> T:
     """
     assert call.form is not None
     node, b, form = call.node, call.b, call.form
-    if form.given == form.wanted:
-        return as_list(pool_by_average(call))[0]
     extents = list(call.dims(0)[2:])
     kernel, strides, dilations, pads = pool_geometry(node, extents, call.out_dims()[2:])
     padded = any(pad != (0, 0) for pad in pads)
-    if len(kernel) != 2 or (padded and not node.attr_int("count_include_pad", 0)) or node.attr_int("ceil_mode", 0):
+    partial = (padded and not node.attr_int("count_include_pad", 0)) or bool(node.attr_int("ceil_mode", 0))
+    plain = len(kernel) == 2 and not partial
+    if form.given == form.wanted and not (plain and call.lowerer.integers.exact):
+        return as_list(pool_by_average(call))[0]
+    if not plain:
         refuse("an average that leaves its padding out, to another scale")
     b.quantization = form.wanted
     if kernel == extents and not padded:

@@ -192,6 +192,19 @@ def test_averages_round_ties_as_litert_does(tmp_path: Path, dtype: Any, window: 
         np.testing.assert_array_equal(run(again, array, "built-in"), wanted)
 
 
+def test_kernels_that_round_in_fixed_point_come_back(tmp_path: Path) -> None:
+    """A model from LiteRT means LiteRT's arithmetic, also when it was ONNX in between."""
+    b = Builder()
+    form: dict[str, Any] = {"scale": 0.05, "zero_point": 3}
+    x, w = b.tensor("x", (1, 4, 4, 8), np.int8, **form), b.tensor("w", (1, 4, 4, 8), np.int8, scale=0.02, zero_point=9)
+    s, y = b.tensor("s", (1, 4, 4, 8), np.int8, scale=0.06), b.tensor("y", (1, 4, 4, 8), np.int8, scale=0.04)
+    b.op("ADD", [x, w], [s], options("AddOptions"))
+    b.op("HARD_SWISH", [s], [y], options("HardSwishOptions"))
+    path = b.save(tmp_path, [x, w], [y])
+    for source in (path, back(path, tmp_path, "onnxruntime")):
+        assert forms(back(source, tmp_path)) == forms(path)
+
+
 def test_unsigned_weights_with_a_zero_point_stay_unsigned(tmp_path: Path) -> None:
     b = Builder()
     generator = np.random.default_rng(0)

@@ -1,0 +1,66 @@
+"""Which integer kernels give other integers than the model means: they are computed in float32 instead.
+
+A model that arrives quantized means real arithmetic between DequantizeLinear and QuantizeLinear, rounded once, half to
+even.  With XNNPACK, LiteRT's 8-bit convolutions, products by constant weights, products and averages do that, and so do
+its tables of 256 numbers (ELU, GELU, EXP, LOGISTIC, TANH).  Others round more than once, or take scales as fixed-point
+numbers of few bits:
+
+- HARD_SWISH (LiteRT's own kernel, XNNPACK has none for integers): products of 16 bits, rounded several times.
+- ADD and SUB (XNNPACK qs8-vadd): scales as 20-bit multipliers, ties rounded up; LEAKY_RELU (qs8-vlrelu): as 8 bits.
+- BATCH_MATMUL of two computed operands (LiteRT's own): a 31-bit multiplier, rounded twice.
+- ABS, RELU and RELU6 to another scale, and SQRT: likewise.
+- RESIZE_BILINEAR: weights of 10 or 11 bits, rounded to the operand's scale before the result's.
+- LOGISTIC, TANH, SOFTMAX, LOG_SOFTMAX: one result scale only, to be requantized where the model has another.
+- QUANTIZE between integers of different scales (XNNPACK qs8-vcvt): scales as 8-bit fractions.
+
+Source: LiteRT kernels hard_swish.cc, batch_matmul.cc, ...; XNNPACK; measured by benchmarks/quantized.py.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from edgec.ir.graph import Model, Node
+from edgec.ir.types import DataType
+from edgec.targets.tflite.integer.storage import Form, Quantization, Storage
+
+FIXED_POINT: Final = frozenset({"HardSwish", "Add", "Sub", "LeakyRelu", "Sqrt"})
+"""Operators whose integer kernels do not round once."""
+
+RESCALING: Final = frozenset({"Abs", "Relu", "Clip"})
+"""Operators whose integer kernels are exact where operand and result have one scale."""
+
+ONE_SCALE: Final = frozenset({"Sigmoid", "Tanh", "Softmax", "LogSoftmax"})
+"""Operators whose integer kernels are exact at one result scale, and rounded a second time at any other."""
+
+EIGHT_BITS: Final = (DataType.INT8, DataType.UINT8)
+
+ORIGIN: Final = "edgec.arithmetic"
+"""Key of a model's metadata: whose integer arithmetic the model means."""
+
+LITERT: Final = "LiteRT"
+"""Value of :data:`ORIGIN` for models that come from a ``.tflite``."""
+
+
+def means_real_numbers(model: Model) -> bool:
+    """Whether a quantized model means ONNX's arithmetic rather than that of LiteRT's kernels, where it came from."""
+    return model.metadata.get(ORIGIN) != LITERT
+
+
+def is_exact(node: Node, form: Form, storage: Storage) -> bool:
+    """Whether the integer kernel of a node gives what real arithmetic, rounded once, gives."""
+    if node.domain or form.wanted.dtype not in EIGHT_BITS:
+        return True
+    if node.op == "Resize":  # one that copies its operand's elements is exact
+        return node.attr_str("mode", "nearest") == "nearest"
+    if node.op == "MatMul":
+        return node.operand(1) in storage.weights
+    if node.op in RESCALING:
+        operand = storage.held.get(node.operand(0))
+        return operand is not None and operand.scale == form.wanted.scale
+    return node.op not in FIXED_POINT and (node.op not in ONE_SCALE or form.given == form.wanted)
+
+
+def rescales(given: Quantization, wanted: Quantization) -> bool:
+    """Whether the step from one form of 8 bits to another is more than a shift of the zero point."""
+    return given.dtype in EIGHT_BITS and wanted.dtype in EIGHT_BITS and given.scale != wanted.scale
