@@ -31,6 +31,9 @@ MINIMUM: Final = 0.005
 """No floor is below: so few pairs may have been lucky."""
 MAXIMUM_AGE_S: Final = 24 * 3600.0
 """How long a floor is believed, seconds."""
+NOISY: Final = 0.05
+NOISY_AGE_S: Final = 600.0
+"""A floor above 5 % speaks of what else the machine was doing: it is believed for so many seconds only."""
 CONFIDENCE: Final = 0.95
 
 
@@ -119,7 +122,8 @@ def cached_floor(key: str, *, folder: Path | None = None, maximum_age_s: float =
         floor = Floor(float(document["value"]), tuple(document["ratios"]), float(document["measured"]), document["key"])
     except (OSError, ValueError, KeyError, TypeError):
         return None  # never measured, or written by something else: measured anew
-    fresh = 0 <= time.time() - floor.measured <= maximum_age_s
+    believed = maximum_age_s if floor.value <= NOISY else min(maximum_age_s, NOISY_AGE_S)
+    fresh = 0 <= time.time() - floor.measured <= believed
     return floor if fresh and floor.key == key else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,13 @@ def test_processes_that_differ_by_layout_raise_the_floor() -> None:
     assert value(0.0) < 0.02 < 0.04 < value(0.03)
 
 
+def test_a_floor_from_a_busy_machine_is_soon_forgotten(tmp_path: Path) -> None:
+    for value, age_s, kept in ((0.02, 3600.0, True), (0.2, 300.0, True), (0.2, 3600.0, False)):
+        floor = Floor(value, (1.0, 1 + value), time.time() - age_s, "key")
+        assert keep_floor(floor, folder=tmp_path)
+        assert (cached_floor("key", folder=tmp_path) is not None) == kept
+
+
 def test_every_pair_is_opened_anew_and_closed() -> None:
     machine = Machine(0)
     events: list[str] = []
@@ -77,8 +85,6 @@ def test_every_pair_is_opened_anew_and_closed() -> None:
 
 
 def test_a_floor_is_kept_until_it_is_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
     now = time.time()
     floor = Floor(0.012, (1.001, 0.99), now, "cpu | something")
     assert cached_floor(floor.key, folder=tmp_path) is None
