@@ -88,6 +88,19 @@ def test_an_addition_rounds_ties_to_even() -> None:
     assert differing(lower(whole, precision="int8"), whole) > 0
 
 
+def test_float_inputs_are_divided_by_the_scale() -> None:
+    """XNNPACK multiplies by its reciprocal, which decides ties of pixels between 0 and 1 the other way."""
+    text = """<ir_version: 10, opset_import: ["" : 22]>
+    g (float[1,3,16,16] x) => (uint8[1,3,16,16] y) <float s = {0.0039215651}, uint8 p = {3}> {
+      y = QuantizeLinear (x, s, p)
+    }"""
+    scale = np.float32(0.0039215651)
+    x = ((np.arange(768) % 256 + np.float32(0.5)) * scale).astype(np.float32).reshape(1, 3, 16, 16)
+    expected = np.clip(np.round(x / scale) + 3, 0, 255).astype(np.uint8)
+    assert (np.clip(np.round(x * (1 / scale)) + 3, 0, 255) != expected).any()
+    np.testing.assert_array_equal(run(lower(text), {"x": x})["y"], expected)
+
+
 def test_an_average_rounds_ties_to_even() -> None:
     """AVERAGE_POOL_2D rounds them away from zero; ONNX Runtime sums scaled floats, which decides ties by chance."""
     lowered = lower(expression("AveragePool <kernel_shape = [2, 2], strides = [2, 2]> (d)", 0.0473, -7))

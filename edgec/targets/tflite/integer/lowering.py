@@ -17,7 +17,7 @@ from edgec.ir.graph import Graph, Node, Value
 from edgec.ir.passes.wrap_moves import MOVES, POSITIONS
 from edgec.ir.types import Array, DataType
 from edgec.targets.tflite.builder import hold
-from edgec.targets.tflite.integer.exactness import is_exact, rescales
+from edgec.targets.tflite.integer.exactness import EIGHT_BITS, is_exact, rescales
 from edgec.targets.tflite.integer.operators import INTEGER, KERNELS, form_of, product
 from edgec.targets.tflite.integer.storage import FREE, SAME, Form, Quantization, Storage, moved
 from edgec.targets.tflite.layout import Choice, LayoutRule, Permutation, identity
@@ -151,7 +151,21 @@ class Integers:
         source = node.operand(0)
         held = self.storage.held[node.output]
         x = self.lowerer.arranged(source, choice.inputs[0])
-        return x if _has(x, held) else self._requantize(x, held)
+        if _has(x, held):
+            return x
+        if self.exact and x.dtype is DataType.FLOAT and held.dtype in EIGHT_BITS:
+            x = self._rounded(x, held)
+        return self._requantize(x, held)
+
+    def _rounded(self, x: T, held: Quantization) -> T:
+        """The multiples of a scale that are nearest to real numbers, so that QUANTIZE has no ties to decide.
+
+        ONNX divides by the scale, XNNPACK multiplies by its reciprocal: of photographs, whose pixels are multiples of
+        1/255, some numbers in ten thousand lie so near to a tie that this decides it.
+        """
+        b = self.lowerer.builder
+        scale = b.constant(np.array(held.scale[0], np.float32))
+        return b.mul(b.unary("ROUND", b.div(x, scale)), scale)
 
     def _attempt(self, node: Node, choice: Choice, entry: Entry, form: Form) -> list[T] | None:
         from edgec.targets.tflite.lowering import Call, Refused, as_list
