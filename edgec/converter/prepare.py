@@ -142,7 +142,8 @@ def prepare(
     pipeline = parse_pipeline(target.pipeline if passes is None else passes)
     _require_known(look.print_after, pipeline)
     progress("reading the model")
-    imported = open_source(path, SourceOptions(input_shapes, batch, signature, trust))
+    assumed = 1 if target.static_shapes else None
+    imported = open_source(path, SourceOptions(input_shapes, batch, signature, trust, assumed))
     if target.static_shapes:
         require_static(imported)
     prepared = Prepared(target, chosen, imported, pipeline)

@@ -63,7 +63,7 @@ def open_source(path: str | os.PathLike[str], options: SourceOptions | None = No
     if family == TFLITE:
         from edgec.converter.importers.tflite import import_model as import_tflite
 
-        return import_tflite(path, input_shapes=chosen.input_shapes, batch=chosen.batch)
+        return import_tflite(path, input_shapes=chosen.input_shapes, batch=chosen.batch, open_batch=chosen.open_batch)
     if family == TENSORFLOW:
         reader: Callable[..., ImportedModel] = _tensorflow("import_model")
         return reader(path, chosen)

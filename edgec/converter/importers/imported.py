@@ -18,6 +18,8 @@ class SourceOptions:
     Attributes:
         input_shapes: input name to the static shape that replaces the declared one.
         batch: extent of the first dimension of inputs whose first dimension is unknown.
+        open_batch: the same where ``batch`` is None and nothing but the batch is unknown; read for sources of the
+            TensorFlow family, which leave the batch open as a rule.
         signature: which signature of a SavedModel; its only one, or ``serving_default``, by default.
         trust: let the source run code that it carries (Lambda layers, custom objects).
     """
@@ -26,6 +28,7 @@ class SourceOptions:
     batch: int | None = None
     signature: str | None = None
     trust: bool = False
+    open_batch: int | None = None
 
 
 @dataclass(frozen=True)

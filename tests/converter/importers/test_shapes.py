@@ -64,6 +64,20 @@ def test_batch_that_changes_nothing_says_so(tmp_path: Path) -> None:
     assert "changed nothing" in imported.notes[0]
 
 
+def test_an_open_batch_is_bound_only_where_nothing_else_is_open(tmp_path: Path) -> None:
+    def bound(shapes: dict[str, list[int | str]], **options: object) -> tuple[dict[str, object], list[str]]:
+        found = import_model(saved(tmp_path, dynamic(shapes)), open_batch=1, **options)  # type: ignore[arg-type]
+        return {value.name: value.shape for value in found.model.graph.inputs}, found.notes
+
+    shapes, notes = bound({"x": ["batch", 3, 8, 8], "y": ["batch", 4]})
+    assert shapes == {"x": (1, 3, 8, 8), "y": (1, 4)}
+    assert any("leaves the batch open: 1 is taken" in note for note in notes)
+    assert bound({"x": ["batch", 3, 8, 8]}, batch=4)[0] == {"x": (4, 3, 8, 8)}
+    for kept in ({"x": ["batch", 3, "height", 8]}, {"x": ["batch"]}, {"x": ["samples", 3]}, {"x": [2, 3]}):
+        shapes, notes = bound(kept)  # type: ignore[arg-type]
+        assert shapes == {"x": tuple(kept["x"])} and not notes
+
+
 def test_question_marks_are_no_common_name(tmp_path: Path) -> None:
     path = saved(tmp_path, dynamic({"x": ["?", "?", "-1"]}))
     assert shapes_of(path, batch=2) == {"x": (2, None, None)}

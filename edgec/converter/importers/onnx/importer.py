@@ -26,13 +26,18 @@ OLDEST_IR = 3
 
 
 def import_model(
-    path: str | Path, *, input_shapes: Mapping[str, Sequence[int]] | None = None, batch: int | None = None
+    path: str | Path,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    batch: int | None = None,
+    open_batch: int | None = None,
 ) -> ImportedModel:
     """Read an ONNX file.  Weights stay in the file until they are used.
 
     Args:
         input_shapes: input name to the static shape that replaces the declared one.
         batch: extent of the first dimension of inputs whose first dimension is unknown.
+        open_batch: the same where ``batch`` is None and nothing but the batch is unknown.
 
     Raises:
         ModelError: EDG101 to EDG112, see :data:`edgec.errors.CODES`.
@@ -46,7 +51,7 @@ def import_model(
         model = model_from_proto(proto, file.load)
         overrides: dict[str, Shape] = {}
         notes: list[str] = []
-        bind_shapes(model, input_shapes or {}, batch, overrides, notes)
+        bind_shapes(model, input_shapes or {}, batch, overrides, notes, open_batch)
         origin = original(file.path, model.opset, overrides)
         imported = ImportedModel(model, file.path, model.opset, origin, overrides, notes)
         upgrade_model(model)

@@ -18,8 +18,11 @@ def bind_shapes(
     batch: int | None,
     overrides: dict[str, Shape],
     notes: list[str],
+    open_batch: int | None = None,
 ) -> None:
     """Replace declared input dims; ``overrides`` and ``notes`` receive what was done.
+
+    ``open_batch`` stands in for ``batch`` where nothing but the batch is unknown.
 
     A symbolic name that receives an extent receives it everywhere.  When a declared static extent is replaced, the
     declared shapes of all intermediate values and outputs are dropped: they described the placeholder.
@@ -59,6 +62,9 @@ def bind_shapes(
             elif isinstance(old, int) and old != new:
                 placeholder = True
     lengths: dict[str, Shape] = {}
+    if batch is None and open_batch is not None and _is_only_batch_open(graph, wanted):
+        batch = open_batch
+        notes.append(f"the source leaves the batch open: {open_batch} is taken (--batch N gives another)")
     if batch is not None:
         lengths = _bind_batch(graph, batch, wanted, symbols, notes)
     if placeholder:
@@ -79,6 +85,19 @@ def bind_shapes(
 
 def _substitute(shape: Shape | None, symbols: Mapping[str, int]) -> Shape | None:
     return None if shape is None else tuple(symbols.get(d, d) if isinstance(d, str) else d for d in shape)
+
+
+def _is_only_batch_open(graph: Graph, wanted: Mapping[str, object]) -> bool:
+    """Whether there are unknown extents, and each is the batch at the head of an input of two axes or more."""
+    unknown = [value for value in graph.inputs if value.name not in wanted and not value.is_static]
+    return bool(unknown) and all(
+        value.shape is not None
+        and len(value.shape) > 1
+        and isinstance(value.shape[0], str)
+        and value.shape[0].lower() in BATCH_NAMES
+        and all(isinstance(dim, int) for dim in value.shape[1:])
+        for value in unknown
+    )
 
 
 def _bind_batch(

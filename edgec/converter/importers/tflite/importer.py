@@ -35,6 +35,7 @@ def import_model(
     *,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     batch: int | None = None,
+    open_batch: int | None = None,
 ) -> ImportedModel:
     """Read a ``.tflite`` file.  Weights stay in the file until they are used.
 
@@ -45,6 +46,7 @@ def import_model(
     Args:
         input_shapes: input name to the static shape that replaces the declared one.
         batch: extent of the first dimension of inputs whose first dimension is unknown.
+        open_batch: the same where ``batch`` is None and nothing but the batch is unknown.
 
     Raises:
         ModelError: EDG101, EDG102, EDG109, EDG111, EDG112, EDG114.
@@ -54,11 +56,15 @@ def import_model(
     source = read_flatbuffer(path)
     file = Path(path)
     with malformed_as_error(file):
-        return _import(source, file, input_shapes or {}, batch)
+        return _import(source, file, input_shapes or {}, batch, open_batch)
 
 
 def _import(
-    source: FlatModel, file: Path, input_shapes: Mapping[str, Sequence[int]], batch: int | None
+    source: FlatModel,
+    file: Path,
+    input_shapes: Mapping[str, Sequence[int]],
+    batch: int | None,
+    open_batch: int | None,
 ) -> ImportedModel:
     flat = source.graphs[0]
     input_names, output_names = interface_names(source)
@@ -78,7 +84,7 @@ def _import(
         model.metadata[ORIGIN] = LITERT
     overrides: dict[str, Shape] = {}
     notes = _notes(source)
-    bind_shapes(model, input_shapes, batch, overrides, notes)
+    bind_shapes(model, input_shapes, batch, overrides, notes, open_batch)
     translator = Translator(source, flat, graph, values)
     translator.run()
     for index, name in zip(flat.outputs, output_names):
