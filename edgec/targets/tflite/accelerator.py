@@ -126,7 +126,7 @@ class AcceleratorTarget(FileTarget, Generic[Options]):
         if not any(node.op in QUANTIZING or node.op.startswith("QLinear") for node in model.graph.nodes):
             reason = f"{self.unit} computes int8 only, the model is float"
             return [Refusal("", "", (), self.float_rule, reason, self._how_to_quantize)]
-        found = TFLITE.refusals(model, options)
+        found = TFLITE.refusals(model, options, integers_only=True)
         if found or not options.extra.get(REQUIRE_DEVICE):
             return found
         return [refusal for _, refusal in self.placement(model, options).away]

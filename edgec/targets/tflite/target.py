@@ -41,11 +41,11 @@ class TFLite(Target):
         quantized = "expand-qlinear,wrap-moves"
         return f"{DEFAULT},{standard},{expand},eliminate-identity,merge-reshapes,{quantized},eliminate-dead-code"
 
-    def refusals(self, model: Model, options: TargetOptions) -> list[Refusal]:
+    def refusals(self, model: Model, options: TargetOptions, integers_only: bool = False) -> list[Refusal]:
         """Every node that :meth:`lower` would refuse: the same walk, without writing."""
         from edgec.targets.tflite.lowering import Lowerer
 
-        lowerer = Lowerer(model.graph, options.io_layout)
+        lowerer = Lowerer(model.graph, options.io_layout, _is_exact(model, options, integers_only))
         lowerer.run()
         return lowerer.refusals
 
@@ -62,14 +62,12 @@ class TFLite(Target):
             UnsupportedError: the first of :meth:`refusals`.
         """
         from edgec.ir.passes.quantize_between import inner_scale_notes
-        from edgec.targets.tflite.integer.exactness import means_real_numbers
         from edgec.targets.tflite.integer.lowering import NO_FORM
         from edgec.targets.tflite.lowering import Lowerer
         from edgec.targets.tflite.peephole import tidy
         from edgec.targets.tflite.weights import store_float16, store_int8
 
-        exact = options.precision == "float32" and not integers_only and means_real_numbers(model)
-        lowerer = Lowerer(model.graph, options.io_layout, exact)
+        lowerer = Lowerer(model.graph, options.io_layout, _is_exact(model, options, integers_only))
         program = lowerer.run()
         if lowerer.refusals:
             first = lowerer.refusals[0]
@@ -121,6 +119,13 @@ class TFLite(Target):
         except metadata.PackageNotFoundError:
             return [Finding("ai-edge-litert", False, "not installed", "pip install ai-edge-litert")]
         return [Finding("ai-edge-litert", True, version)]
+
+
+def _is_exact(model: Model, options: TargetOptions, integers_only: bool) -> bool:
+    """Whether integer kernels that round otherwise than the model are avoided: unless integers were asked for."""
+    from edgec.targets.tflite.integer.exactness import means_real_numbers
+
+    return options.precision == "float32" and not integers_only and means_real_numbers(model)
 
 
 def _exactness_notes(avoided: Mapping[str, int]) -> list[str]:
