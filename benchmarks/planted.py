@@ -26,6 +26,7 @@ from benchmarks import catalogue
 from benchmarks.measure.machine import describe
 from edgec.converter.bisect import bisect
 from edgec.converter.bisection.steps import Step, find_steps
+from edgec.converter.importers.imported import SourceOptions
 from edgec.converter.prepare import prepare
 from edgec.targets import registry
 from tests.converter.planted import MISTAKES, Planted
@@ -99,7 +100,7 @@ def measure(name: str, work: Path, random: np.random.Generator) -> dict[str, Any
 
 def _places(path: Path, shapes: dict[str, tuple[int, ...]]) -> list[Step]:
     """Where a mistake in floats can be made and is no exchange of equals."""
-    graph = prepare(path, registry.load("tflite"), input_shapes=shapes).model.graph
+    graph = prepare(path, registry.load("tflite"), SourceOptions(shapes)).model.graph
     names = {value.name for node in graph.nodes for value in node.outputs}
     steps = [step for step in find_steps(graph, names).steps if len(step.watches) == 1]
     return [step for step in steps if step.watches[0].value.dtype.is_float and max(step.watches[0].value.dims) > 1]

@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure.machine import describe as machine
+from edgec.converter.options import ConversionOptions
 from edgec.runtime.measurement import Duel, measure_floor
 from edgec.targets import registry
 from edgec.targets.knobs import Circumstances, Setting
@@ -108,14 +109,13 @@ class Bench:
         self.target = registry.load("onnxruntime")
         # Without fixed device buffers a process's luck with its host pages outweighs every knob.
         session: dict[str, Setting] = {"provider": provider, "io_binding": True} if provider != "cpu" else {}
-        options: dict[str, Any] = {"signature": None, "trust": False, "ranges": {}, "precision": "float32"}
-        options.update(calibration=None, seed=SEED)
+        options = ConversionOptions(precision="float32", seed=SEED)
         self.source = Source(model, {"image": (1, 3, side, side)}, 1, options)
         offered = self.target.knobs(
             Circumstances(2, 1, "float32", ("float32", "float16"), model.stat().st_size, session)
         )
         self.space: Space = make_space(offered, ASKED[provider], {})
-        samples = make_samples(self.source, None, {}, SEED)
+        samples = make_samples(self.source)
         self.measurements = LocalMeasurements(
             self.target,
             self.space,

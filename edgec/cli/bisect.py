@@ -19,7 +19,7 @@ from edgec.errors import EXIT_FAILED, EXIT_OK
 @options.precision
 @options.mixed
 @options.images
-@click.option("--passes", metavar="PIPELINE", help="Run these passes instead of the target's own.")
+@options.passes
 @click.option("--below", type=float, metavar="DB", help="Signal to noise of a wrong value.  [default: 10]")
 @click.option(
     "--above",
@@ -33,74 +33,26 @@ from edgec.errors import EXIT_FAILED, EXIT_OK
 def command(
     model: str,
     target: str,
-    signature: str | None,
-    trust: bool,
-    input_shapes: tuple[Any, ...],
-    batch: int | None,
-    precision: str | None,
-    calibration: str | None,
-    method: str,
-    io_dtype: str | None,
-    max_drop: float | None,
-    metric: str | None,
-    raise_to: str | None,
-    cache: str | None,
-    mean: tuple[float, ...],
-    scale: tuple[float, ...],
-    resize: str,
-    layout: str | None,
-    passes: str | None,
     below: float | None,
     above: float | None,
-    segments: int | None,
-    accelerator: str | None,
-    require_device: bool,
-    target_options: tuple[tuple[str, str], ...],
-    data: str | None,
-    ranges: tuple[Any, ...],
-    seed: int,
     as_json: bool,
+    **given: Any,
 ) -> int:
     """Compile and run parts of MODEL until the first node is found whose result is wrong although its inputs are right.
 
     The worst ten nodes are listed as well. Inputs and outputs stay float32. The exit code is 1 when a node was found, 0
     when nothing differs.
     """
-    if io_dtype not in (None, "float32"):
+    if given["io_dtype"] not in (None, "float32"):
         raise click.BadParameter("values are compared as floats, so it can only be float32", param_hint="--io-dtype")
-    shapes = options.collect(input_shapes, "--input-shape")
-    bounds = options.collect(ranges, "--range")
+    keywords = options.keywords(given)
     from edgec.cli.documents import print_document
     from edgec.cli.progress import steps
     from edgec.converter.bisect import bisect
     from edgec.converter.bisection.report import SAME, render
-    from edgec.converter.calibration.images import ImageOptions
 
     with steps() as progress:
-        report = bisect(
-            model,
-            target=target,
-            input_shapes=shapes,
-            batch=batch,
-            signature=signature,
-            trust=trust,
-            data=data,
-            ranges=bounds,
-            precision=precision,
-            calibration=calibration,
-            method=method,
-            cache=cache,
-            images=ImageOptions(mean, scale, resize, layout and layout.upper()),
-            passes=passes,
-            max_drop=max_drop,
-            raise_to=raise_to,
-            metric=metric,
-            target_options=options.target_extra(target_options, segments, accelerator, require_device),
-            below_db=below,
-            above_db=above,
-            seed=seed,
-            progress=progress,
-        )
+        report = bisect(model, target=target, below_db=below, above_db=above, progress=progress, **keywords)
     if as_json:
         print_document(report.to_json())
     else:

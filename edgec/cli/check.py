@@ -14,59 +14,32 @@ from edgec.cli import options
 @options.target
 @options.source
 @options.shapes
-@click.option(
-    "--io-layout",
-    type=click.Choice(["ONNX", "NHWC"], case_sensitive=False),
-    help="As for convert.",
-)
+@options.layout
 @options.precision
-@click.option("--passes", metavar="PIPELINE", help="Run these passes instead of the target's own.")
+@options.images
+@options.passes
+@options.target_options
 @click.option("--all", "everything", is_flag=True, help="List the nodes that are ok as well.")
 @options.reporting
 def command(
     model: str,
     target: str,
-    signature: str | None,
-    trust: bool,
-    input_shapes: tuple[Any, ...],
-    batch: int | None,
-    io_layout: str | None,
-    precision: str | None,
-    calibration: str | None,
-    method: str,
-    io_dtype: str | None,
-    cache: str | None,
-    passes: str | None,
     everything: bool,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Ask a target about every node of MODEL, without converting.
 
     A node is ok, unsupported or uncertain; with the rule that decided, the reason, and what would help. The exit code
     is 0 whenever there is a report. What is called unsupported here, `edgec convert` refuses by the same rule.
     """
-    shapes = options.collect(input_shapes, "--input-shape")
+    keywords = options.keywords(given)
     from edgec.cli.documents import print_document
     from edgec.cli.progress import steps
     from edgec.converter.check import check
 
     with steps() as progress:
-        report = check(
-            model,
-            target=target,
-            input_shapes=shapes,
-            batch=batch,
-            signature=signature,
-            trust=trust,
-            io_layout=io_layout and io_layout.upper(),
-            precision=precision,
-            calibration=calibration,
-            method=method,
-            io_dtype=io_dtype,
-            cache=cache,
-            passes=passes,
-            progress=progress,
-        )
+        report = check(model, target=target, progress=progress, **keywords)
     if as_json:
         print_document(report.to_json())
         return

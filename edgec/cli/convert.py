@@ -16,16 +16,11 @@ from edgec.cli import options
 @options.source
 @options.shapes
 @options.samples
-@click.option(
-    "--io-layout",
-    type=click.Choice(["ONNX", "NHWC"], case_sensitive=False),
-    help="ONNX keeps the model's shapes; NHWC turns image inputs and outputs channels-last. Default: NHWC for edgetpu "
-    "and ethosu, ONNX for the other targets.",
-)
+@options.layout
 @options.precision
 @options.mixed
 @options.images
-@click.option("--passes", metavar="PIPELINE", help="Run these passes instead of the target's own.")
+@options.passes
 @click.option(
     "--print-ir-after", multiple=True, metavar="PASS", help="Print the IR after a pass, after 'import' or after 'all'."
 )
@@ -43,36 +38,12 @@ def command(
     model: str,
     target: str,
     output: str,
-    signature: str | None,
-    trust: bool,
-    input_shapes: tuple[Any, ...],
-    batch: int | None,
-    data: str | None,
-    ranges: tuple[Any, ...],
-    seed: int,
-    io_layout: str | None,
-    precision: str | None,
-    calibration: str | None,
-    method: str,
-    io_dtype: str | None,
-    max_drop: float | None,
-    metric: str | None,
-    raise_to: str | None,
-    cache: str | None,
-    mean: tuple[float, ...],
-    scale: tuple[float, ...],
-    resize: str,
-    layout: str | None,
-    passes: str | None,
     print_ir_after: tuple[str, ...],
     check_ir: bool,
     plan: bool,
     tuned: str | None,
-    segments: int | None,
-    accelerator: str | None,
-    require_device: bool,
-    target_options: tuple[tuple[str, str], ...],
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Convert MODEL for a target, run the artifact, and compare it with MODEL itself in its own runtime.
 
@@ -81,51 +52,32 @@ def command(
     The artifact and manifest.json appear in the output folder only when the comparison holds. Otherwise the exit code
     is not 0; an artifact that computes something else is kept as *.rejected.
     """
-    shapes = options.collect(input_shapes, "--input-shape")
-    bounds = options.collect(ranges, "--range")
-    extra = options.target_extra(target_options, segments, accelerator, require_device)
+    keywords = options.keywords(given)
     from edgec.cli.documents import print_document
     from edgec.cli.progress import steps
-    from edgec.converter.calibration.images import ImageOptions
     from edgec.converter.convert import convert
 
     found: dict[str, Any] | None = None
     if tuned is not None:
         from edgec.tuner.applying import for_conversion
 
-        given = {"--input-shape": shapes, "--batch": batch, "--precision": precision}
-        settings = for_conversion(tuned, model, target, [name for name, value in given.items() if value])
-        shapes, precision, found = dict(settings.input_shapes), settings.precision, dict(settings.entry)
-        extra = {**extra, **settings.target_options}
+        decided = {"--input-shape": "input_shapes", "--batch": "batch", "--precision": "precision"}
+        refused = [option for option, name in decided.items() if keywords[name]]
+        settings = for_conversion(tuned, model, target, refused)
+        keywords.update(input_shapes=settings.input_shapes, precision=settings.precision)
+        keywords["target_options"] = {**keywords["target_options"], **settings.target_options}
+        found = dict(settings.entry)
     with steps() as progress:
         result = convert(
             model,
             target=target,
             output=output,
-            input_shapes=shapes,
-            batch=batch,
-            signature=signature,
-            trust=trust,
-            data=data,
-            ranges=bounds,
-            io_layout=io_layout and io_layout.upper(),
-            precision=precision,
-            calibration=calibration,
-            method=method,
-            io_dtype=io_dtype,
-            max_drop=max_drop,
-            raise_to=raise_to,
-            metric=metric,
-            cache=cache,
-            images=ImageOptions(mean, scale, resize, layout and layout.upper()),
-            passes=passes,
             print_ir_after=print_ir_after,
             check_ir=check_ir,
             plan=plan,
-            target_options=extra,
             tuned=found,
-            seed=seed,
             progress=progress,
+            **keywords,
         )
     if as_json:
         print_document(result.to_json())

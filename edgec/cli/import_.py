@@ -31,25 +31,18 @@ def command(
     model: str,
     output: str,
     opset: int | None,
-    signature: str | None,
-    trust: bool,
-    input_shapes: tuple[Any, ...],
-    batch: int | None,
-    data: str | None,
-    ranges: tuple[Any, ...],
-    seed: int,
     timeout: float | None,
     memory_limit: float | None,
     log: str | None,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Write MODEL as ONNX, run it, and compare it with MODEL itself in its own runtime.
 
     MODEL is a SavedModel folder, a Keras file (.keras, .h5, .hdf5), a .tflite or an .onnx file. SavedModel and Keras
     need the extra [tensorflow]; TensorFlow runs in a process of its own, with limits on time and memory.
     """
-    shapes = options.collect(input_shapes, "--input-shape")
-    bounds = options.collect(ranges, "--range")
+    keywords = options.keywords(given)
     from edgec.cli.documents import print_document
     from edgec.cli.progress import steps
     from edgec.converter.import_ import import_
@@ -59,17 +52,11 @@ def command(
             model,
             output,
             opset=opset,
-            signature=signature,
-            trust=trust,
-            input_shapes=shapes,
-            batch=batch,
-            data=data,
-            ranges=bounds,
-            seed=seed,
             timeout_s=timeout,
             memory_bytes=None if memory_limit is None else int(memory_limit * 2**30),
             log=log,
             progress=progress,
+            **keywords,
         )
     if as_json:
         print_document(result.to_json())

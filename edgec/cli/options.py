@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -143,20 +143,6 @@ def target_options(command: Command) -> Command:
     return command
 
 
-def target_extra(
-    given: Iterable[tuple[str, str]], segments: int | None, accelerator: str | None, require_device: bool
-) -> dict[str, Any]:
-    """What :func:`target_options` read, as one mapping."""
-    extra = collect(given, "--option")
-    if segments is not None:
-        extra["segments"] = segments
-    if accelerator is not None:
-        extra["accelerator"] = accelerator
-    if require_device:
-        extra["require-device"] = True
-    return extra
-
-
 def named_numbers(text: str) -> tuple[float, ...]:
     """``123.7,116.3,103.5``: numbers between commas.
 
@@ -294,6 +280,47 @@ def precision(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def layout(command: Command) -> Command:
+    """``--io-layout``."""
+    return click.option(
+        "--io-layout",
+        type=click.Choice(["ONNX", "NHWC"], case_sensitive=False),
+        help="ONNX keeps the model's shapes; NHWC turns image inputs and outputs channels-last. Default: NHWC for "
+        "edgetpu and ethosu, ONNX for the other targets.",
+    )(command)
+
+
+def passes(command: Command) -> Command:
+    """``--passes``."""
+    return click.option("--passes", metavar="PIPELINE", help="Run these passes instead of the target's own.")(command)
+
+
+def keywords(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the options of this module read, as keywords of the Python API; other names stay as they are.
+
+    The keywords are those of :class:`edgec.converter.options.ConversionOptions`.
+
+    Raises:
+        click.BadParameter: a name is given twice.
+    """
+    found = dict(given)
+    for name, option in (("input_shapes", "--input-shape"), ("ranges", "--range"), ("target_options", "--option")):
+        if name in found:
+            found[name] = collect(found[name], option)
+    if "target_options" in found:
+        segments, accelerator, required = (found.pop(name) for name in ("segments", "accelerator", "require_device"))
+        extra = {"segments": segments, "accelerator": accelerator, "require-device": required or None}
+        found["target_options"].update({name: value for name, value in extra.items() if value is not None})
+    if found.get("io_layout"):
+        found["io_layout"] = found["io_layout"].upper()
+    if "resize" in found:
+        from edgec.converter.calibration.images import ImageOptions
+
+        mean, scale, resize, axes = (found.pop(name) for name in ("mean", "scale", "resize", "layout"))
+        found["images"] = ImageOptions(mean, scale, resize, axes and axes.upper())
+    return found
 
 
 def samples(command: Command) -> Command:

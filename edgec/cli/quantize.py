@@ -23,45 +23,20 @@ from edgec.cli import options
 def command(
     model: str,
     output: str,
-    signature: str | None,
-    trust: bool,
-    input_shapes: tuple[Any, ...],
-    batch: int | None,
-    calibration: str | None,
-    method: str,
-    cache: str | None,
-    mean: tuple[float, ...],
-    scale: tuple[float, ...],
-    resize: str,
-    layout: str | None,
-    seed: int,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Write MODEL as ONNX with QuantizeLinear and DequantizeLinear, run it, and compare it with MODEL itself.
 
     Weights are int8 with one scale per channel, activations int8, inputs and outputs stay float32.
     """
-    shapes = options.collect(input_shapes, "--input-shape")
+    keywords = options.keywords(given)
     from edgec.cli.documents import print_document
     from edgec.cli.progress import steps
-    from edgec.converter.calibration.images import ImageOptions
     from edgec.converter.quantize import quantize_model
 
     with steps() as progress:
-        result = quantize_model(
-            model,
-            output,
-            calibration=calibration,
-            method=method,
-            images=ImageOptions(mean, scale, resize, layout and layout.upper()),
-            cache=cache,
-            input_shapes=shapes,
-            batch=batch,
-            signature=signature,
-            trust=trust,
-            seed=seed,
-            progress=progress,
-        )
+        result = quantize_model(model, output, progress=progress, **keywords)
     if as_json:
         print_document(result.to_json())
         return

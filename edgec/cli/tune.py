@@ -108,6 +108,8 @@ class WithSubcommands(click.Command):
 @click.option("--precision", metavar="NAME", help="The default precision.")
 @options.calibration
 @options.images
+@options.layout
+@options.passes
 @options.target_options
 @options.reporting
 def command(
@@ -125,26 +127,8 @@ def command(
     sampler: str,
     storage: str | None,
     no_wait: bool,
-    signature: str | None,
-    trust: bool,
-    input_shapes: tuple[Any, ...],
-    batch: int | None,
-    data: str | None,
-    ranges: tuple[Any, ...],
-    seed: int,
-    precision: str | None,
-    calibration: str | None,
-    method: str,
-    cache: str | None,
-    mean: tuple[float, ...],
-    scale: tuple[float, ...],
-    resize: str,
-    layout: str | None,
-    segments: int | None,
-    accelerator: str | None,
-    require_device: bool,
-    target_options: tuple[tuple[str, str], ...],
     as_json: bool,
+    **given: Any,
 ) -> int:
     """Measure how MODEL runs best on this machine: batch, precision, threads, memory, compiler options.
 
@@ -155,18 +139,9 @@ def command(
     """
     # Before NumPy is imported: its threads would spin on while something is measured.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    shapes = options.collect(input_shapes, "--input-shape")
-    bounds = options.collect(ranges, "--range")
-    extra = options.collect(target_options, "--option")
-    if segments is not None:
-        extra["segments"] = segments
-    if accelerator is not None:
-        extra["accelerator"] = accelerator
-    if require_device:
-        extra["require-device"] = True
+    keywords = options.keywords(given)
     from edgec.cli.documents import print_document
     from edgec.cli.studies import following, show_study
-    from edgec.converter.calibration.images import ImageOptions
     from edgec.errors import EXIT_FAILED, EXIT_OK
     from edgec.tuner.study import tune
 
@@ -181,26 +156,14 @@ def command(
             max_drop=max_drop,
             budget_s=budget,
             trials=trials,
-            seed=seed,
             sampler=sampler,
             knobs=options.collect(knobs, "--knob"),
             session={} if provider is None else {"provider": provider},
             storage=storage,
-            input_shapes=shapes,
-            batch=batch,
-            signature=signature,
-            trust=trust,
-            data=data,
-            ranges=bounds,
-            precision=precision,
-            calibration=calibration,
-            method=method,
-            cache=cache,
-            images=ImageOptions(mean, scale, resize, layout and layout.upper()),
-            target_options=extra,
             wait=not no_wait,
             progress=progress,
             watch=watch,
+            **keywords,
         )
     if as_json:
         print_document(result.to_json())

@@ -12,19 +12,17 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, Unpack
 
 from edgec.converter.bisection.probe import Prober, quality
 from edgec.converter.bisection.report import BisectReport, decibels, node_report
 from edgec.converter.bisection.steps import FUSED, Step, Steps, Watch, find_steps
-from edgec.converter.calibration.data import Samples
-from edgec.converter.calibration.images import ImageOptions
-from edgec.converter.calibration.mixed.options import Metric
-from edgec.converter.calibration.options import precision_options
-from edgec.converter.calibration.quantizing import METHOD, is_quantized
-from edgec.converter.convert import known_options
+from edgec.converter.calibration.options import precision_options, target_options
+from edgec.converter.calibration.quantizing import is_quantized
+from edgec.converter.options import ConversionKeywords, ConversionOptions, spelled_out
 from edgec.converter.prepare import Prepared, Progress, prepare, refuse, silent
 from edgec.converter.verification.data import Feeds, load_samples
 from edgec.converter.verification.inputs import ATTEMPTS, Generator
@@ -36,7 +34,7 @@ from edgec.ir.graph import Model
 from edgec.ir.passes.base import parse_pipeline
 from edgec.runtime.session import TensorSpec
 from edgec.targets import registry
-from edgec.targets.base import TargetOptions, taking
+from edgec.targets.base import taking
 
 BELOW_DB: Final = 10.0
 """Signal to noise of a wrong value, decibels, at any precision."""
@@ -53,44 +51,29 @@ ROUNDING: Final = 1e-6
 """Errors below this multiple of what a node takes are rounding, whatever is left of the signal."""
 
 
+@spelled_out(ConversionKeywords)
 def bisect(
     model: str | Path,
     *,
     target: str,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    batch: int | None = None,
-    signature: str | None = None,
-    trust: bool = False,
-    data: str | Path | None = None,
-    ranges: Mapping[str, tuple[float, float]] | None = None,
-    precision: str | None = None,
-    calibration: str | Path | Samples | None = None,
-    method: str = METHOD,
-    cache: str | Path | None = None,
-    images: ImageOptions | None = None,
-    passes: str | None = None,
-    max_drop: float | None = None,
-    raise_to: str | None = None,
-    metric: str | Metric | None = None,
-    target_options: Mapping[str, Any] | None = None,
     below_db: float | None = None,
     above_db: float | None = None,
-    isolate: bool = True,
-    seed: int = 0,
     progress: Progress = silent,
+    **options: Unpack[ConversionKeywords],
 ) -> BisectReport:
     """Find the first node whose result is wrong in the artifact, and the worst ten.
 
-    The other options are those of :func:`edgec.converter.convert.convert`.  Inputs and outputs keep the model's layout
-    and stay float32.
+    Inputs and outputs keep the model's layout and stay float32.
 
     Args:
         below_db: signal to noise of a value that is wrong, decibels; :data:`BELOW_DB` by default.
         above_db: signal to noise of a value that is right; by default 20 where weights or activations are integers,
             else 30, and never less than ``below_db``.
+        options: see :class:`edgec.converter.options.ConversionOptions`.
 
     Raises:
-        UsageError: EDG001 for thresholds out of order and for files that the target takes as they are.
+        UsageError: EDG001 for thresholds out of order, for other inputs and outputs, and for files that the target
+            takes as they are.
         UnsupportedError: the target cannot hold the model, or the part of it that is needed.
         EdgecError: whatever reading, calibrating and running report.
     """
@@ -103,34 +86,19 @@ def bisect(
             why="it is taken as it is, byte for byte",
             help="give the model that it was made from",
         )
-    wanted = precision_options(
-        chosen,
-        precision,
-        calibration,
-        method,
-        "float32",
-        cache,
-        seed,
-        ranges or {},
-        images,
-        data,
-        max_drop,
-        raise_to,
-        isolate,
-        metric,
-    )
+    for name, held in (("io_layout", "ONNX"), ("io_dtype", "float32")):
+        if options.get(name) not in (None, held):
+            raise UsageError("EDG001", f"{name} can only be {held} here", why="values are compared as the model's own")
+    asked = replace(ConversionOptions(**options), io_layout="ONNX", io_dtype="float32")
+    wanted = precision_options(chosen, asked)
     below_db, above_db = thresholds(wanted.precision, below_db, above_db)
-    extra = known_options(chosen, target_options or {})
-    options = TargetOptions("ONNX", wanted.precision, extra, wanted.mixed.raise_to)
+    lowering = target_options(chosen, asked, wanted)
     prepared = prepare(
         path,
         chosen,
-        input_shapes=input_shapes,
-        batch=batch,
-        signature=signature,
-        trust=trust,
-        options=options,
-        passes=passes,
+        asked.source,
+        options=lowering,
+        passes=asked.passes,
         precision=wanted,
         progress=progress,
     )
@@ -141,10 +109,10 @@ def bisect(
     rules = chosen.quantization(wanted.precision)
     names = {value.name for node in reference.graph.nodes for value in node.outputs}
     steps = find_steps(prepared.model.graph, names, FUSED if rules is None else rules.fused)
-    given = _given(prepared, data)
-    with tempfile.TemporaryDirectory(prefix="edgec-bisect-") as folder, _hosting(isolate) as host:
+    given = _given(prepared, asked.data)
+    with tempfile.TemporaryDirectory(prefix="edgec-bisect-") as folder, _hosting(asked.isolate) as host:
         progress("running the original")
-        found = _samples(host, prepared, given, ranges or {}, seed)
+        found = _samples(host, prepared, given, asked.bounds, asked.seed)
         report = BisectReport(
             path.name,
             chosen.name,
@@ -153,13 +121,13 @@ def bisect(
             above_db,
             len(steps.steps),
             len(found.feeds),
-            None if given else seed,
+            None if given else asked.seed,
             notes=list(prepared.notes),
         )
         report.passes_db = _passes_db(host, prepared.imported.model, found, Path(folder))
         if report.passes_db < above_db:
             report.notes.append(f"the canonical model is at {decibels(report.passes_db)} from the original")
-        prober = Prober(chosen, options, prepared.model, reference, found.feeds, host, Path(folder))
+        prober = Prober(chosen, lowering, prepared.model, reference, found.feeds, host, Path(folder))
         _Search(steps, prober, report, progress).run()
     return report
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
-from edgec.converter.calibration.options import precision_options
-from edgec.converter.calibration.quantizing import METHOD
+from edgec.converter.calibration.options import precision_options, target_options
 from edgec.converter.importers import source_nodes
-from edgec.converter.importers.imported import SourceOptions
+from edgec.converter.options import ConversionOptions, TargetKeywords, spelled_out
 from edgec.converter.prepare import Inspection, Progress, prepare, silent
 from edgec.converter.source import SourceNode, SourceNodes
 from edgec.errors import EXIT_UNSUPPORTED, EdgecError
 from edgec.targets import registry
-from edgec.targets.base import NodeSupport, Placement, Refusal, TargetOptions, Verdict, taking
+from edgec.targets.base import NodeSupport, Placement, Refusal, Verdict, taking
 
 SCHEMA: Final = "edgec-check-1"
 
@@ -89,22 +88,13 @@ class CheckReport:
         }
 
 
+@spelled_out(TargetKeywords)
 def check(
     model: str | Path,
     *,
     target: str,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    batch: int | None = None,
-    signature: str | None = None,
-    trust: bool = False,
-    io_layout: str | None = None,
-    precision: str | None = None,
-    calibration: str | Path | None = None,
-    method: str = METHOD,
-    io_dtype: str | None = None,
-    cache: str | Path | None = None,
-    passes: str | None = None,
     progress: Progress = silent,
+    **options: Unpack[TargetKeywords],
 ) -> CheckReport:
     """Ask a target about every node of a model; the options are those of :func:`edgec.converter.convert.convert`.
 
@@ -121,19 +111,16 @@ def check(
         progress(f"asking {chosen.name}")
         found = taker.support_lowered(path)
         return CheckReport(path.name, target, found.nodes, found.general, found.notes, found.facts)
-    reading = SourceOptions(signature=signature, trust=trust)
-    wanted = precision_options(chosen, precision, calibration, method, io_dtype, cache, 0, {})
-    options = TargetOptions(io_layout or chosen.io_layout, wanted.precision)
+    asked = ConversionOptions(**options)
+    wanted = precision_options(chosen, asked)
+    lowering = target_options(chosen, asked, wanted)
     try:
         prepared = prepare(
             path,
             chosen,
-            input_shapes=input_shapes,
-            batch=batch,
-            signature=signature,
-            trust=trust,
-            options=options,
-            passes=passes,
+            asked.source,
+            options=lowering,
+            passes=asked.passes,
             inspection=Inspection(),
             precision=wanted,
             structure_only=True,
@@ -141,14 +128,14 @@ def check(
         )
         progress(f"asking {chosen.name}")
         refusals = prepared.ask()
-        placement = Placement() if refusals else chosen.placement(prepared.model, options)
+        placement = Placement() if refusals else chosen.placement(prepared.model, lowering)
     except EdgecError as error:
         if error.exit_code != EXIT_UNSUPPORTED:
             raise
-        source = source_nodes(path, reading)
+        source = source_nodes(path, asked.source)
         nodes, general = _from_error(source, error)
         return CheckReport(path.name, target, tuple(nodes), tuple(general))
-    source = source_nodes(path, reading)
+    source = source_nodes(path, asked.source)
     nodes, general = _from_refusals(source, refusals)
     nodes = _off_device(source, nodes, placement.away)
     notes = (*prepared.notes, *placement.notes)

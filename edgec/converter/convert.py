@@ -6,21 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from edgec.converter import manifest as manifests
-from edgec.converter.calibration.data import Samples
-from edgec.converter.calibration.images import ImageOptions
-from edgec.converter.calibration.mixed.options import Metric
-from edgec.converter.calibration.options import precision_options, verified_as
-from edgec.converter.calibration.quantizing import METHOD
+from edgec.converter.calibration.options import precision_options, target_options, verified_as
 from edgec.converter.importers import source_files
 from edgec.converter.making import make
+from edgec.converter.options import ConversionKeywords, ConversionOptions, spelled_out
 from edgec.converter.output import MANIFEST, REJECTED, OutputFolder, writing
 from edgec.converter.prepare import Inspection, Prepared, Progress, prepare, refuse, silent
 from edgec.errors import UsageError
 from edgec.targets import registry
-from edgec.targets.base import Artifact, Lowered, SessionSpec, Target, TargetOptions, taking
+from edgec.targets.base import Artifact, Lowered, SessionSpec, taking
 
 if TYPE_CHECKING:
     from edgec.converter.verification.data import Feeds
@@ -30,7 +27,17 @@ SCHEMA: Final = "edgec-convert-1"
 STEM: Final = "model"
 CALIBRATION_SAMPLES: Final = 4
 """Samples of the calibration data that are verified with, where there is no other data."""
-LAYOUTS: Final = ("ONNX", "NHWC")
+UNREAD: Final = (
+    "input_shapes",
+    "batch",
+    "passes",
+    "signature",
+    "precision",
+    "calibration",
+    "io_dtype",
+    "io_layout",
+)
+"""Options that mean nothing for a file that is taken as it is."""
 
 
 @dataclass(frozen=True)
@@ -72,36 +79,18 @@ class ConversionResult:
         }
 
 
+@spelled_out(ConversionKeywords)
 def convert(
     model: str | Path,
     *,
     target: str,
     output: str | Path,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    batch: int | None = None,
-    signature: str | None = None,
-    trust: bool = False,
-    data: str | Path | None = None,
-    ranges: Mapping[str, tuple[float, float]] | None = None,
-    io_layout: str | None = None,
-    precision: str | None = None,
-    calibration: str | Path | Samples | None = None,
-    method: str = METHOD,
-    io_dtype: str | None = None,
-    max_drop: float | None = None,
-    raise_to: str | None = None,
-    metric: str | Metric | None = None,
-    cache: str | Path | None = None,
-    images: ImageOptions | None = None,
-    passes: str | None = None,
     print_ir_after: str | Sequence[str] = (),
     check_ir: bool = False,
     plan: bool = False,
-    target_options: Mapping[str, Any] | None = None,
     tuned: Mapping[str, Any] | None = None,
-    isolate: bool = True,
-    seed: int = 0,
     progress: Progress = silent,
+    **options: Unpack[ConversionKeywords],
 ) -> ConversionResult:
     """Convert a model and prove that the artifact computes the same function.
 
@@ -109,41 +98,13 @@ def convert(
         model: an ``.onnx`` or ``.tflite`` file, a SavedModel folder, or a Keras file.
         target: name of a registered target.
         output: folder that receives the artifact and ``manifest.json``; made if it does not exist.
-        input_shapes: input name to the shape that replaces the declared one.
-        batch: extent of the first dimension where it is unknown.
-        signature: of a SavedModel; ``serving_default``, or its only one, by default.
-        trust: let the model run code that it brings along (Lambda layers, custom objects).
-        data: samples to verify with (``.npz``, ``.npy`` or a folder of them); seeded random ones by default.
-        ranges: input name to (low, high) of the random samples.
-        io_layout: ``ONNX`` keeps the model's shapes, ``NHWC`` turns 4-D image inputs and outputs channels-last; by
-            default what the target prefers.
-        precision: one that the target has: ``float32``, ``int8``, ``int16x8`` (int16 activations), ``float16``,
-            ``dynamic-int8`` (weights only, float32 inputs and outputs) or ``mixed`` (int8, but for the nodes that lose
-            too much); by default ``int8`` with calibration data, else the target's first.
-        calibration: typical inputs to quantize with (``.npz``, ``.npy``, a folder of them or of images, a callable
-            that gives an iterable of samples, or ``random`` to try); they are verified with as well, unless ``data`` is
-            given.
-        images: how the images of a calibration folder become inputs.
-        method: how ranges follow from the data: ``minmax``, ``percentile``, ``entropy`` or ``mse``.
-        io_dtype: ``int8`` (``int16`` of int16x8) makes inputs and outputs integers, ``float16`` of float16 makes them
-            that; by default what the target prefers.
-        max_drop: what ``mixed`` precision may lose, a share of ``metric``: 0.01 of a score by default, 0.05 of the
-            relative L2.
-        metric: ``top-1`` (the default where ``data`` has labels), ``top-5``, ``relative-l2`` of the worst output, or a
-            function that scores outputs by labels.
-        raise_to: what ``mixed`` precision raises nodes to, such as ``float32`` or ``float16``; by default what the
-            target prefers.
-        cache: folder for calibration statistics; the user's cache folder by default.
-        passes: a pipeline instead of the target's own.
         print_ir_after: passes after which the IR is printed on standard error.
         check_ir: check the canonical form after every pass.
         plan: say what would be done and write nothing.
-        target_options: options of this target only, such as ``{"segments": 2}`` of edgetpu.
         tuned: what a study found (:meth:`edgec.tuner.applying.Tuned.entry`): the manifest holds it, and its session
             options stand where sessions of the artifact find them.
-        isolate: run the reference and the artifact in a process of their own, so that a crash there becomes an error.
-        seed: of the random samples.
         progress: called with the name of each step as it begins.
+        options: see :class:`edgec.converter.options.ConversionOptions`.
 
     Raises:
         EdgecError: see :data:`edgec.errors.CODES`; ``exit_code`` tells the kinds apart.  Unless it was verified, no
@@ -151,62 +112,36 @@ def convert(
     """
     path = Path(model)
     folder = Path(output)
-    if io_layout not in (None, *LAYOUTS):
-        raise UsageError("EDG001", f"unknown io_layout {io_layout!r}", why=f"known: {LAYOUTS}")
+    asked = ConversionOptions(**options)
     chosen = registry.load(target)
-    wanted = precision_options(
-        chosen,
-        precision,
-        calibration,
-        method,
-        io_dtype,
-        cache,
-        seed,
-        ranges or {},
-        images,
-        data,
-        max_drop,
-        raise_to,
-        isolate,
-        metric,
-    )
-    extra = known_options(chosen, target_options or {})
-    options = TargetOptions(io_layout or chosen.io_layout, wanted.precision, extra, wanted.mixed.raise_to)
+    wanted = precision_options(chosen, asked)
+    lowering = target_options(chosen, asked, wanted)
     taker = taking(chosen, path)
     if taker is not None:
-        from edgec.converter.direct import DirectSamples, convert_file
+        from edgec.converter.direct import convert_file
 
-        unused: dict[str, object] = {"input_shapes": input_shapes, "batch": batch, "passes": passes}
-        unused.update(signature=signature, precision=precision, calibration=calibration, io_dtype=io_dtype)
-        _refuse_options(
-            [name for name, value in unused.items() if value] + ["io_layout"] * (io_layout is not None), path
-        )
-        direct = DirectSamples(None if data is None else Path(data), dict(ranges or {}), seed, isolate)
-        return convert_file(path, taker, folder, options, direct, plan=plan, progress=progress)
+        _refuse_options([name for name in UNREAD if getattr(asked, name)], path)
+        return convert_file(path, taker, folder, lowering, asked, plan=plan, progress=progress)
     shown = (print_ir_after,) if isinstance(print_ir_after, str) else tuple(print_ir_after)
 
     def begin() -> Prepared:
         return prepare(
             path,
             chosen,
-            input_shapes=input_shapes,
-            batch=batch,
-            signature=signature,
-            trust=trust,
-            options=options,
-            passes=passes,
+            asked.source,
+            options=lowering,
+            passes=asked.passes,
             inspection=Inspection(shown, check_ir),
             precision=wanted,
             progress=progress,
         )
 
-    samples = _Samples(None if data is None else Path(data), dict(ranges or {}), seed, isolate, signature, trust)
     if plan:
         prepared = begin()
         refusals = prepared.ask()
         if refusals:
             raise refuse(chosen, refusals)
-        document = _plan(prepared, folder, samples)
+        document = _plan(prepared, folder, asked)
         return ConversionResult(folder / (STEM + chosen.suffix), folder / MANIFEST, plan=document, notes=prepared.notes)
     _keep_source(path, folder / (STEM + chosen.suffix))
     with writing(folder), OutputFolder(folder) as place:
@@ -216,14 +151,14 @@ def convert(
         source = manifests.source_entry(path, source_files(path))
 
         def proven(file: Path, spec: SessionSpec) -> VerificationReport:
-            return _verify(prepared, lowered, file, spec, samples)
+            return _verify(prepared, lowered, file, spec, asked)
 
         artifact, report = make(chosen, lowered, place, STEM, proven, source, progress)
         if tuned is not None:
             chosen.write_session(artifact.main, tuned["session"])
         notes = (*lowered.notes, *artifact.notes)
         facts = chosen.inspect(artifact.main)
-        document = _manifest(prepared, lowered, artifact, samples, facts, report, notes)
+        document = _manifest(prepared, lowered, artifact, asked, facts, report, notes)
         if tuned is not None:
             document["tuned"] = dict(tuned)
         written = place.working / MANIFEST
@@ -231,15 +166,6 @@ def convert(
         progress("moving into place")
         *sidecars, main, manifest = place.publish((*artifact.sidecars, artifact.main), written)
         return ConversionResult(main, manifest, report, None, tuple(sidecars), notes, document)
-
-
-def known_options(target: Target, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The target's own options; EDG001 for those it does not have."""
-    for name in given:
-        if name not in target.option_names:
-            known = ", ".join(target.option_names) or "none"
-            raise UsageError("EDG001", f"the target {target.name} has no option '{name}'", why=f"known: {known}")
-    return dict(given)
 
 
 def _refuse_options(names: Sequence[str], path: Path) -> None:
@@ -260,27 +186,15 @@ def _keep_source(source: Path, artifact: Path) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Samples:
-    """Where the inputs of the verification come from, how it runs, and how the source is read for it."""
-
-    data: Path | None
-    ranges: dict[str, tuple[float, float]]
-    seed: int
-    isolate: bool
-    signature: str | None
-    trust: bool
-
-
 def _verify(
-    prepared: Prepared, lowered: Lowered, file: Path, spec: SessionSpec, samples: _Samples
+    prepared: Prepared, lowered: Lowered, file: Path, spec: SessionSpec, asked: ConversionOptions
 ) -> VerificationReport:
     """Compare a file with the original model; raises VerificationError unless they compute the same."""
     from edgec.converter.verify import verify
 
     arrived = prepared.quantized is not None and prepared.quantized.arrived
     calibration = None if prepared.quantized is None or arrived else prepared.precision.data
-    data: Path | list[Feeds] | None = samples.data
+    data: Path | list[Feeds] | None = asked.data_path
     if data is None and calibration is not None and not calibration.is_random:
         data = list(islice(calibration.samples(prepared.imported.model), CALIBRATION_SAMPLES))
     return verify(
@@ -288,9 +202,9 @@ def _verify(
         spec,
         imported=prepared.imported,
         data=data,
-        ranges=samples.ranges,
-        seed=samples.seed,
-        isolate=samples.isolate,
+        ranges=asked.ranges,
+        seed=asked.seed,
+        isolate=asked.isolate,
         layouts=lowered.layouts,
         precision=_held_to(prepared, arrived),
         quantized_io=lowered.quantized_io,
@@ -306,16 +220,16 @@ def _held_to(prepared: Prepared, arrived: bool) -> str | None:
     return verified_as("int8") if inner_steps(prepared.model) else None
 
 
-def _plan(prepared: Prepared, folder: Path, samples: _Samples) -> dict[str, Any]:
+def _plan(prepared: Prepared, folder: Path, asked: ConversionOptions) -> dict[str, Any]:
     """What a conversion would do, in the terms of the manifest."""
     name = STEM + prepared.target.suffix
-    origin = "random" if samples.data is None else samples.data.name
+    origin = "random" if asked.data_path is None else asked.data_path.name
     inputs = []
     for value in prepared.model.graph.inputs:
         shape = None if value.shape is None else list(value.shape)
         entry: dict[str, Any] = {"name": value.name, "dtype": value.dtype.label, "shape": shape, "from": origin}
-        if samples.data is None and value.name in samples.ranges:
-            entry["range"] = list(samples.ranges[value.name])
+        if asked.data is None and value.name in asked.bounds:
+            entry["range"] = list(asked.bounds[value.name])
         inputs.append(entry)
     return {
         "target": prepared.target.name,
@@ -326,7 +240,7 @@ def _plan(prepared: Prepared, folder: Path, samples: _Samples) -> dict[str, Any]
         "output": str(folder),
         "files": [name, *(STEM + suffix for suffix in prepared.target.sidecars), MANIFEST],
         "rejected": name + REJECTED,
-        "verification": {"inputs": inputs, "seed": samples.seed if samples.data is None else None},
+        "verification": {"inputs": inputs, "seed": asked.seed if asked.data is None else None},
         "notes": list(prepared.notes),
         "tool": prepared.target.tool_plan(prepared.options, STEM),
     }
@@ -344,27 +258,21 @@ def _manifest(
     prepared: Prepared,
     lowered: Lowered,
     artifact: Artifact,
-    samples: _Samples,
+    asked: ConversionOptions,
     facts: Mapping[str, Any],
     report: VerificationReport,
     notes: Sequence[str],
 ) -> dict[str, Any]:
     imported = prepared.imported
-    options = prepared.options
     return {
         "schema": manifests.SCHEMA,
         "target": prepared.target.name,
         "source": {**manifests.source_entry(imported.path, source_files(imported.path)), "opset": imported.opset},
-        "options": {
-            "input_shapes": {name: list(shape) for name, shape in sorted(imported.overrides.items())},
-            "signature": samples.signature,
-            "trust": samples.trust,
-            "io_layout": options.io_layout,
-            "precision": prepared.precision.precision,
-            "data": None if samples.data is None else manifests.data_entries(samples.data),
-            "ranges": {name: list(pair) for name, pair in sorted(samples.ranges.items())},
-            "seed": samples.seed,
-        },
+        "options": asked.manifest_entry(
+            input_shapes={name: list(shape) for name, shape in sorted(imported.overrides.items())},
+            io_layout=prepared.options.io_layout,
+            precision=prepared.precision.precision,
+        ),
         "pipeline": prepared.pipeline,
         "passes_changed": prepared.changed,
         **({} if prepared.quantized is None else {"quantization": prepared.quantized.entry}),

@@ -7,8 +7,6 @@ the host before and after it was copied; what cannot be run there (custom operat
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +15,7 @@ import numpy as np
 from edgec.converter import manifest as manifests
 from edgec.converter.convert import STEM, ConversionResult
 from edgec.converter.making import ARTIFACT_NUMERICS, make
+from edgec.converter.options import ConversionOptions
 from edgec.converter.output import MANIFEST, REJECTED, OutputFolder, writing
 from edgec.converter.prepare import Progress
 from edgec.converter.verification.data import load_samples
@@ -36,22 +35,12 @@ DATA_SAMPLES: Final = 256
 PRECISION: Final = "int8"
 
 
-@dataclass(frozen=True)
-class DirectSamples:
-    """Where the inputs come from, and whether the runtime works in a process of its own."""
-
-    data: Path | None = None
-    ranges: Mapping[str, tuple[float, float]] | None = None
-    seed: int = 0
-    isolate: bool = True
-
-
 def convert_file(
     path: Path,
     target: FileTarget,
     folder: Path,
     options: TargetOptions,
-    samples: DirectSamples,
+    asked: ConversionOptions,
     *,
     plan: bool,
     progress: Progress,
@@ -61,13 +50,13 @@ def convert_file(
     lowered = target.import_lowered(path, options)
     name = STEM + target.suffix
     if plan:
-        document = _plan(path, target, folder, options, samples, lowered.notes)
+        document = _plan(path, target, folder, options, asked, lowered.notes)
         return ConversionResult(folder / name, folder / MANIFEST, plan=document, notes=tuple(lowered.notes))
     _keep_source(path, folder, target)
     source = {**manifests.source_entry(path), "opset": CANONICAL_OPSET}
 
     def verify(file: Path, spec: SessionSpec) -> VerificationReport:
-        return compare(path, file, target.execute_lowered(path), spec, samples)
+        return compare(path, file, target.execute_lowered(path), spec, asked)
 
     with writing(folder), OutputFolder(folder) as place:
         artifact, report = make(target, lowered, place, STEM, verify, source, progress)
@@ -77,16 +66,7 @@ def convert_file(
             "schema": manifests.SCHEMA,
             "target": target.name,
             "source": source,
-            "options": {
-                "input_shapes": {},
-                "signature": None,
-                "trust": False,
-                "io_layout": options.io_layout,
-                "precision": PRECISION,
-                "data": None if samples.data is None else manifests.data_entries(samples.data),
-                "ranges": {key: list(pair) for key, pair in sorted((samples.ranges or {}).items())},
-                "seed": samples.seed,
-            },
+            "options": asked.manifest_entry(io_layout=options.io_layout, precision=PRECISION),
             "pipeline": "",
             "passes_changed": [],
             "artifact": {**manifests.file_entry(artifact.main), **facts, **artifact.facts},
@@ -115,21 +95,21 @@ def _keep_source(path: Path, folder: Path, target: Target) -> None:
 
 
 def _plan(
-    path: Path, target: FileTarget, folder: Path, options: TargetOptions, samples: DirectSamples, notes: list[str]
+    path: Path, target: FileTarget, folder: Path, options: TargetOptions, asked: ConversionOptions, notes: list[str]
 ) -> dict[str, Any]:
     name = STEM + target.suffix
-    origin = "random" if samples.data is None else samples.data.name
+    origin = "random" if asked.data_path is None else asked.data_path.name
     facts = target.support_lowered(path)
     operators: dict[str, int] = {}
     for node in facts.nodes:
         operators[node.operator] = operators.get(node.operator, 0) + 1
-    with _Sessions(samples.isolate) as sessions:
+    with _Sessions(asked.isolate) as sessions:
         inputs = _inputs_of(sessions, path, target.execute_lowered(path))
     listed: list[dict[str, Any]] = []
     for spec in inputs:
         entry: dict[str, Any] = {"name": spec.name, "dtype": str(spec.dtype), "shape": list(spec.shape), "from": origin}
-        if samples.data is None and spec.name in (samples.ranges or {}):
-            entry["range"] = list((samples.ranges or {})[spec.name])
+        if asked.data is None and spec.name in asked.bounds:
+            entry["range"] = list(asked.bounds[spec.name])
         listed.append(entry)
     return {
         "target": target.name,
@@ -140,7 +120,7 @@ def _plan(
         "output": str(folder),
         "files": [name, *(STEM + suffix for suffix in target.sidecars), MANIFEST],
         "rejected": name + REJECTED,
-        "verification": {"inputs": listed, "seed": samples.seed if samples.data is None else None},
+        "verification": {"inputs": listed, "seed": asked.seed if asked.data is None else None},
         "notes": notes,
         "tool": target.tool_plan(options, STEM),
     }
@@ -150,18 +130,18 @@ def _plan(
 
 
 def compare(
-    source: Path, file: Path, before: SessionSpec, after: SessionSpec, samples: DirectSamples
+    source: Path, file: Path, before: SessionSpec, after: SessionSpec, asked: ConversionOptions
 ) -> VerificationReport:
     """Run the source and the file on the same inputs.
 
     Raises:
         VerificationError: EDG301 when an output differs, EDG302 or EDG303 when the file does not load or run.
     """
-    seed = samples.seed if samples.data is None else None
+    seed = asked.seed if asked.data is None else None
     report = VerificationReport(
         PRECISION, 0, seed, {"runtime": "ai-edge-litert", "version": manifests.package_version("ai-edge-litert") or ""}
     )
-    with _Sessions(samples.isolate) as sessions:
+    with _Sessions(asked.isolate) as sessions:
         try:
             reference = sessions.open(source, before)
         except VerificationError as error:
@@ -170,9 +150,9 @@ def compare(
             report.notes.append(f"the host cannot run the model, so it was not compared: {error.why or error.message}")
             return report
         session = sessions.open(file, after)
-        feeds = _feeds(reference.inputs, samples)
+        feeds = _feeds(reference.inputs, asked)
         for spec in reference.inputs:
-            values = "data" if samples.data is not None else _range_text(spec, samples)
+            values = "data" if asked.data is not None else _range_text(spec, asked)
             report.inputs.append(InputReport(spec.name, str(spec.dtype), feeds[0][spec.name].shape, values))
         differences = {spec.name: Difference() for spec in reference.outputs}
         firsts: dict[str, Array] = {}
@@ -205,26 +185,26 @@ def _judged(name: str, example: Array, difference: Difference, varies: bool) -> 
     return OutputReport(name, str(example.dtype), example.shape, status, why, difference, None, None)
 
 
-def _feeds(inputs: tuple[TensorSpec, ...], samples: DirectSamples) -> list[dict[str, Array]]:
-    for name in samples.ranges or {}:
+def _feeds(inputs: tuple[TensorSpec, ...], asked: ConversionOptions) -> list[dict[str, Array]]:
+    for name in asked.bounds:
         if name not in {spec.name for spec in inputs}:
             raise UsageError("EDG002", f"the model has no input '{name}'", help="edgec inspect MODEL")
-    if samples.data is not None:
+    if asked.data is not None:
         given = []
-        for feed in load_samples(samples.data, list(inputs), fill=True):
+        for feed in load_samples(asked.data, list(inputs), fill=True):
             given.append(dict(feed))
             if len(given) == DATA_SAMPLES:
                 break
         if not given:
-            raise UsageError("EDG005", f"'{samples.data}' holds no samples")
+            raise UsageError("EDG005", f"'{asked.data}' holds no samples")
         return given
-    return [{spec.name: _random(spec, samples, number) for spec in inputs} for number in range(SAMPLES)]
+    return [{spec.name: _random(spec, asked, number) for spec in inputs} for number in range(SAMPLES)]
 
 
-def _random(spec: TensorSpec, samples: DirectSamples, number: int) -> Array:
-    generator = np.random.default_rng((samples.seed, number, zlib.crc32(spec.name.encode())))
+def _random(spec: TensorSpec, asked: ConversionOptions, number: int) -> Array:
+    generator = np.random.default_rng((asked.seed, number, zlib.crc32(spec.name.encode())))
     shape = tuple(extent if isinstance(extent, int) else 1 for extent in spec.shape)
-    low, high = _bounds(spec, samples)
+    low, high = _bounds(spec, asked)
     if spec.dtype.kind in "iu":
         return generator.integers(int(low), int(high), shape, np.int64, endpoint=True).astype(spec.dtype)
     if spec.dtype.kind == "b":
@@ -232,8 +212,8 @@ def _random(spec: TensorSpec, samples: DirectSamples, number: int) -> Array:
     return generator.uniform(low, high, shape).astype(spec.dtype)
 
 
-def _bounds(spec: TensorSpec, samples: DirectSamples) -> tuple[float, float]:
-    given = (samples.ranges or {}).get(spec.name)
+def _bounds(spec: TensorSpec, asked: ConversionOptions) -> tuple[float, float]:
+    given = asked.bounds.get(spec.name)
     if given is not None:
         return given
     if spec.dtype.kind in "iu" and spec.dtype.itemsize == 1:
@@ -242,8 +222,8 @@ def _bounds(spec: TensorSpec, samples: DirectSamples) -> tuple[float, float]:
     return (0, 9) if spec.dtype.kind in "iu" else (-1.0, 1.0)
 
 
-def _range_text(spec: TensorSpec, samples: DirectSamples) -> str:
-    low, high = _bounds(spec, samples)
+def _range_text(spec: TensorSpec, asked: ConversionOptions) -> str:
+    low, high = _bounds(spec, asked)
     return f"random from {low:g} to {high:g}"
 
 

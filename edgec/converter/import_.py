@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from edgec.converter.importers import TENSORFLOW, family_of, open_source
 from edgec.converter.importers.imported import ImportedModel, SourceOptions
+from edgec.converter.options import ConversionOptions, ImportKeywords, spelled_out
 from edgec.converter.output import OutputFolder, writing
 from edgec.converter.prepare import Progress, silent
 from edgec.errors import UnsupportedError, UsageError, VerificationError
@@ -59,23 +59,17 @@ class ImportResult:
         }
 
 
+@spelled_out(ImportKeywords)
 def import_(
     model: str | Path,
     output: str | Path,
     *,
     opset: int | None = None,
-    signature: str | None = None,
-    trust: bool = False,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    batch: int | None = None,
-    data: str | Path | None = None,
-    ranges: Mapping[str, tuple[float, float]] | None = None,
-    seed: int = 0,
-    isolate: bool = True,
     timeout_s: float | None = None,
     memory_bytes: int | None = None,
     log: str | Path | None = None,
     progress: Progress = silent,
+    **options: Unpack[ImportKeywords],
 ) -> ImportResult:
     """Write a model as ONNX and compare ONNX Runtime on it with the original in its own runtime.
 
@@ -83,14 +77,10 @@ def import_(
         model: an ``.onnx`` or ``.tflite`` file, a SavedModel folder, or a Keras file.
         output: the ``.onnx`` file to write.
         opset: to write.  By default 17 for the TensorFlow family, and otherwise the lowest that means the same.
-        signature: of a SavedModel; ``serving_default``, or its only one, by default.
-        trust: let the model run code that it brings along.
-        input_shapes: input name to the shape that replaces the declared one.
-        batch: extent of the first dimension where it is unknown.
-        data, ranges, seed, isolate: for the verification, see :func:`edgec.converter.convert.convert`.
         timeout_s, memory_bytes: what TensorFlow and tf2onnx may use, by default 900 s and the machine's memory.
         log: a file that receives what TensorFlow and tf2onnx print.
         progress: called with the name of each step as it begins.
+        options: see :class:`edgec.converter.options.ConversionOptions`.
 
     Raises:
         EdgecError: see :data:`edgec.errors.CODES`.  No file is left but ``*.rejected`` after a failed verification.
@@ -100,20 +90,20 @@ def import_(
         raise UsageError("EDG015", "the ONNX file would overwrite the source", where=str(destination), help="-o FILE")
     if destination.is_dir():
         raise UsageError("EDG010", f"'{destination}' is a folder", help="give the name of the file: -o model.onnx")
-    options = SourceOptions(input_shapes, batch, signature, trust)
+    asked = ConversionOptions(**options)
     with writing(destination.parent), OutputFolder(destination.parent) as place:
         written = place.working / destination.name
         progress("reading the model")
         if family_of(source) == TENSORFLOW:
-            imported, version = _by_tensorflow(source, options, opset, written, timeout_s, memory_bytes, log)
+            imported, version = _by_tensorflow(source, asked.source, opset, written, timeout_s, memory_bytes, log)
             files = [written]
         else:
-            imported = open_source(source, options)
+            imported = open_source(source, asked.source)
             progress("writing the ONNX file")
             files, version = _by_ir(imported, opset, written)
         progress("verifying")
         try:
-            report = _verify(imported, written, data, ranges, seed, isolate)
+            report = _verify(imported, written, asked)
         except VerificationError as error:
             error.details["rejected"] = str(place.reject(written))
             raise
@@ -192,17 +182,18 @@ def _infer_types(graph: Graph) -> None:
         infer_node(node)
 
 
-def _verify(
-    imported: ImportedModel,
-    written: Path,
-    data: str | Path | None,
-    ranges: Mapping[str, tuple[float, float]] | None,
-    seed: int,
-    isolate: bool,
-) -> VerificationReport:
+def _verify(imported: ImportedModel, written: Path, asked: ConversionOptions) -> VerificationReport:
     from edgec.converter.verify import verify
     from edgec.ir.passes.base import parse_pipeline
 
     for item in parse_pipeline("fold-constants"):
         item.apply(imported.model)
-    return verify(written, RUNTIME, imported=imported, data=data, ranges=ranges, seed=seed, isolate=isolate)
+    return verify(
+        written,
+        RUNTIME,
+        imported=imported,
+        data=asked.data_path,
+        ranges=asked.ranges,
+        seed=asked.seed,
+        isolate=asked.isolate,
+    )

@@ -6,8 +6,8 @@ Because all of them come through here, what ``check`` calls unsupported is what 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +114,8 @@ def _interface_notes(lowered: Lowered) -> list[str]:
 def prepare(
     path: Path,
     target: Target,
+    source: SourceOptions | None = None,
     *,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    batch: int | None = None,
-    signature: str | None = None,
-    trust: bool = False,
     options: TargetOptions | None = None,
     passes: str | None = None,
     inspection: Inspection | None = None,
@@ -129,6 +126,7 @@ def prepare(
     """Bring a model to the point where the target would lower it; :meth:`Prepared.ask` then says whether it can.
 
     Args:
+        source: how the model is read.
         precision: of the artifact; float32 by default.
         structure_only: quantize with made-up ranges where there is no calibration data.
 
@@ -143,7 +141,7 @@ def prepare(
     _require_known(look.print_after, pipeline)
     progress("reading the model")
     assumed = 1 if target.static_shapes else None
-    imported = open_source(path, SourceOptions(input_shapes, batch, signature, trust, assumed))
+    imported = open_source(path, replace(source or SourceOptions(), open_batch=assumed))
     if target.static_shapes:
         require_static(imported)
     prepared = Prepared(target, chosen, imported, pipeline)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
-from edgec.converter.calibration.data import Samples
-from edgec.converter.calibration.images import ImageOptions
 from edgec.converter.calibration.options import precision_options
-from edgec.converter.calibration.quantizing import METHOD, quantize
+from edgec.converter.calibration.quantizing import quantize
+from edgec.converter.options import ConversionOptions, QuantizeKeywords, spelled_out
 from edgec.converter.output import OutputFolder, writing
 from edgec.converter.prepare import Progress, prepare, silent
 from edgec.errors import UsageError, VerificationError
@@ -66,29 +64,21 @@ class QuantizeResult:
         }
 
 
+@spelled_out(QuantizeKeywords)
 def quantize_model(
     model: str | Path,
     output: str | Path,
     *,
-    calibration: str | Path | Samples | None,
-    method: str = METHOD,
-    images: ImageOptions | None = None,
-    cache: str | Path | None = None,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    batch: int | None = None,
-    signature: str | None = None,
-    trust: bool = False,
-    seed: int = 0,
-    isolate: bool = True,
     progress: Progress = silent,
+    **options: Unpack[QuantizeKeywords],
 ) -> QuantizeResult:
     """Quantize a model to int8 QDQ ONNX, and compare it with the original.
 
     Args:
         model: an ``.onnx`` or ``.tflite`` file, a SavedModel folder, or a Keras file.
         output: the ``.onnx`` file to write.
-        calibration, method, images, cache: as in :func:`edgec.converter.convert.convert`.
-        input_shapes, batch, signature, trust, seed, isolate, progress: likewise.
+        progress: called with the name of each step as it begins.
+        options: see :class:`edgec.converter.options.ConversionOptions`.
 
     Raises:
         EdgecError: see :data:`edgec.errors.CODES`.  No file is left but ``*.rejected`` after a failed verification.
@@ -99,27 +89,20 @@ def quantize_model(
     if destination.is_dir():
         raise UsageError("EDG010", f"'{destination}' is a folder", help="give the name of the file: -o model_int8.onnx")
     target = registry.load(RULES)
-    options = precision_options(target, "int8", calibration, method, None, cache, seed, {}, images)
+    asked = ConversionOptions(**options, precision="int8")
+    wanted = precision_options(target, asked)
     rules = target.quantization("int8")
     assert rules is not None
     with writing(destination.parent), OutputFolder(destination.parent) as place:
-        prepared = prepare(
-            source,
-            registry.load(PASSES),
-            input_shapes=input_shapes,
-            batch=batch,
-            signature=signature,
-            trust=trust,
-            progress=progress,
-        )
-        made = quantize(prepared.imported.model, rules, options, progress=progress)
+        prepared = prepare(source, registry.load(PASSES), asked.source, progress=progress)
+        made = quantize(prepared.imported.model, rules, wanted, progress=progress)
         progress("writing the ONNX file")
         written = place.working / destination.name
         files, opset = _write(made.model, written)
         progress("verifying")
         data: list[Feeds] | None = None
-        if options.data is not None and not options.data.is_random and not made.arrived:
-            data = list(islice(options.data.samples(prepared.imported.model), VERIFIED))
+        if wanted.data is not None and not wanted.data.is_random and not made.arrived:
+            data = list(islice(wanted.data.samples(prepared.imported.model), VERIFIED))
         from edgec.converter.verify import verify
 
         try:
@@ -128,8 +111,8 @@ def quantize_model(
                 RUNTIME,
                 imported=prepared.imported,
                 data=data,
-                seed=seed,
-                isolate=isolate,
+                seed=asked.seed,
+                isolate=asked.isolate,
                 precision=None if made.arrived else "int8",
             )
         except VerificationError as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from edgec.converter.options import ConversionOptions
 from edgec.errors import (
     EXIT_FAILED,
     EXIT_INTERNAL,
@@ -39,15 +40,13 @@ class Source:
         model: file or folder.
         input_shapes: input name to the shape at the default batch; empty for the model's own.
         batch: the default batch, the leading extent of every input; None where they have none in common.
-        options: arguments of :func:`edgec.converter.convert.convert` (data, ranges, calibration, method, ...).
-        target_options: those of every conversion.
+        options: of every conversion; its shapes, batch and precision are those of the default.
     """
 
     model: Path
     input_shapes: Mapping[str, tuple[int, ...]]
     batch: int | None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    target_options: Mapping[str, Any] = field(default_factory=dict)
+    options: ConversionOptions = field(default_factory=ConversionOptions)
 
     def shapes(self, batch: int | None) -> dict[str, tuple[int, ...]] | None:
         """The input shapes at a batch; None to leave them to the model."""
@@ -115,21 +114,22 @@ class Conversions:
 
     def _arguments(self, configuration: Configuration) -> dict[str, Any]:
         batch = configuration.get("batch", self._source.batch)
-        precision = configuration.get("precision", self._source.options.get("precision"))
-        found = dict(self._source.options)
+        given = self._source.options
+        precision = configuration.get("precision", given.precision)
+        found = dict(vars(given))
         found["input_shapes"] = self._source.shapes(batch if isinstance(batch, int) else None)
+        found["batch"] = None
         found["precision"] = precision
         if precision not in NEEDS_DATA and precision is not None:
             found["calibration"] = None
         if precision != "mixed":
-            found.pop("max_drop", None)
-        options = dict(self._source.target_options)
+            found["max_drop"] = None
+        options = dict(given.target_options or {})
         for name, value in configuration.items():
             if self._space.by_name[name].part is Part.CONVERSION:
                 options[name] = value
         found["target_options"] = options
-        found["progress"] = self._progress
-        return found
+        return {**found, "progress": self._progress}
 
 
 def _kind(error: EdgecError) -> str:

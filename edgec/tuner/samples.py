@@ -8,9 +8,8 @@ as its manifest says.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from edgec.converter.calibration.data import CalibrationData, specs
 from edgec.converter.calibration.images import ImageOptions
 from edgec.converter.importers import open_source
-from edgec.converter.importers.imported import ImportedModel, SourceOptions
+from edgec.converter.importers.imported import ImportedModel
 from edgec.converter.verification.data import Feeds, load_labels, load_samples
 from edgec.converter.verification.inputs import Generator
 from edgec.converter.verification.reference import ReferenceModel
@@ -92,25 +91,23 @@ def _restacked(samples: Sequence[Mapping[str, Array]], batch: int, count: int) -
         yield {name: np.ascontiguousarray(array[chosen % len(array)]) for name, array in rows.items()}
 
 
-def make_samples(source: Source, data: str | Path | None, ranges: Mapping[str, Any], seed: int) -> Samples:
+def make_samples(source: Source) -> Samples:
     """Read the model, and read or draw the samples.
 
     Raises:
         EdgecError: as for a conversion: EDG1xx for the model, EDG005, EDG006 and EDG037 for the data.
     """
-    options = SourceOptions(
-        source.shapes(source.batch), None, source.options.get("signature"), bool(source.options.get("trust"))
-    )
-    imported = open_source(source.model, options)
+    options = source.options
+    reading = replace(options.source, input_shapes=source.shapes(source.batch), batch=None)
+    imported = open_source(source.model, reading)
     inputs = specs(imported.model)
-    calibration = source.options.get("calibration")
+    data, bounds, calibration = options.data, dict(options.bounds), options.calibration
     if data is None and calibration is not None:
-        images = source.options.get("images") or ImageOptions()
-        given = CalibrationData(calibration, seed, dict(ranges), images)
+        given = CalibrationData(calibration, options.seed, bounds, options.images or ImageOptions())
         if not given.is_random:
             return Samples(imported, list(islice(given.samples(imported.model), JUDGED)), False)
     if data is None:
-        generator = Generator(inputs, imported.model, dict(ranges), seed)
+        generator = Generator(inputs, imported.model, bounds, options.seed)
         return Samples(imported, [generator.draw(number) for number in range(TIMED)], True)
     feeds: list[Feeds] = []
     for sample in load_samples(data, inputs):

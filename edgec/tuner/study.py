@@ -8,11 +8,10 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from edgec.converter import manifest as manifests
-from edgec.converter.calibration.images import ImageOptions
-from edgec.converter.calibration.quantizing import METHOD
+from edgec.converter.options import ArtifactKeywords, ConversionOptions, spelled_out
 from edgec.errors import EdgecError, UsageError
 from edgec.targets import registry
 from edgec.targets.base import Target
@@ -38,6 +37,8 @@ BUDGET_S: Final = 600.0
 """Seconds of measuring where neither a budget nor a number of trials is given."""
 VOLATILE: Final = ("notes", "basis", "configurations", "id")
 """What of a study's description may differ when it goes on."""
+DESCRIBED: Final = frozenset({"input_shapes", "batch", "target_options"})
+"""Options that a study's description names beside the others."""
 ESTIMATED: Final = ("ethosu",)
 """Targets whose compiler's estimates stand for measurements."""
 
@@ -50,16 +51,14 @@ class Wishes:
     target: Target
     output: Path
     goals: Goals
-    seed: int
     sampler: str
     knobs: Mapping[str, Sequence[Setting]]
     session: Mapping[str, Setting]
     source: Source
-    data: str | Path | None
-    ranges: Mapping[str, tuple[float, float]]
     notes: list[str] = field(default_factory=list)
 
 
+@spelled_out(ArtifactKeywords)
 def tune(
     model: str | Path,
     *,
@@ -71,35 +70,20 @@ def tune(
     max_drop: float | None = None,
     budget_s: float | None = None,
     trials: int | None = None,
-    seed: int = 0,
     sampler: str = SURROGATE,
     knobs: Mapping[str, Sequence[Setting]] | None = None,
     session: Mapping[str, Setting] | None = None,
     storage: str | None = None,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    batch: int | None = None,
-    signature: str | None = None,
-    trust: bool = False,
-    data: str | Path | None = None,
-    ranges: Mapping[str, tuple[float, float]] | None = None,
-    precision: str | None = None,
-    calibration: str | Path | None = None,
-    method: str = METHOD,
-    cache: str | Path | None = None,
-    images: ImageOptions | None = None,
-    io_layout: str | None = None,
-    target_options: Mapping[str, Any] | None = None,
     wait: bool = True,
     rules: Rules | None = None,
     progress: Callable[[str], object] = lambda step: None,
     watch: Watch = lambda trial: None,
+    **options: Unpack[ArtifactKeywords],
 ) -> StudyResult:
     """Find the fastest way to run a model; on the folder of a study, go on with it.
 
     Args:
-        model, target, input_shapes, batch, signature, trust, data, ranges, calibration, method, cache, images,
-            io_layout, target_options: as for :func:`edgec.converter.convert.convert`; ``input_shapes`` and ``batch``
-            give the default, the tuner varies the batch where the throughput is an objective.
+        model, target: as for :func:`edgec.converter.convert.convert`.
         output: folder of the study: journal, Optuna's storage, conversions.
         objectives: of ``latency``, ``throughput``, ``memory``; several give a Pareto front.
         max_latency_ms, max_memory, max_drop: limits: milliseconds of one run, bytes that a session adds to its process,
@@ -110,11 +94,13 @@ def tune(
         knobs: knob to the only values that are tried.
         session: session options of every configuration, such as ``{"provider": "cuda"}``.
         storage: URL of an Optuna storage; SQLite in the folder by default.
-        precision: the default one, the target's first where none is given.  Others are tried where ``max_drop``
-            allows a loss.
         wait: wait for a device that another process measures on; an error otherwise.
         rules: how long a measurement may take.
         progress: called with the name of each step; ``watch`` with each trial, as it begins and when it is over.
+        options: of every conversion, see :class:`edgec.converter.options.ConversionOptions`.  ``input_shapes`` and
+            ``batch`` give the default, the tuner varies the batch where the throughput is an objective; so does
+            ``precision``, the target's first where none is given: others are tried where ``max_drop`` allows a loss.
+            ``seed`` is that of the search as well.
 
     Raises:
         EdgecError: see :data:`edgec.errors.CODES`; trials that have finished are kept in any case.
@@ -123,35 +109,18 @@ def tune(
     if sampler not in SAMPLERS:
         raise UsageError("EDG001", f"unknown sampler '{sampler}'", why=f"known: {', '.join(SAMPLERS)}")
     chosen = registry.load(target)
-    arguments: dict[str, Any] = {
-        "signature": signature,
-        "trust": trust,
-        "data": data,
-        "ranges": dict(ranges or {}),
-        "precision": precision,
-        "calibration": calibration,
-        "method": method,
-        "cache": cache,
-        "images": images,
-        "io_layout": io_layout,
-        "seed": seed,
-    }
-    if max_drop is not None:
-        arguments["max_drop"] = max_drop
-    shapes = {name: tuple(int(dim) for dim in shape) for name, shape in (input_shapes or {}).items()}
-    source = Source(Path(model), shapes, batch, arguments, dict(target_options or {}))
+    asked = ConversionOptions(**options, max_drop=max_drop)
+    shapes = {name: tuple(int(dim) for dim in shape) for name, shape in (asked.input_shapes or {}).items()}
+    source = Source(Path(model), shapes, asked.batch, asked)
     wishes = Wishes(
         Path(model),
         chosen,
         Path(output),
         goals,
-        seed,
         sampler,
         dict(knobs or {}),
         dict(session or {}),
         source,
-        data,
-        dict(ranges or {}),
     )
     with Journal(Path(output)) as journal:
         return _run(wishes, journal, storage, Budget(trials, _seconds(budget_s, trials)), rules, wait, progress, watch)
@@ -195,7 +164,7 @@ def _run(
             journal,
             mirror,
             sampler=wishes.sampler,
-            seed=wishes.seed,
+            seed=wishes.source.options.seed,
             watch=watch,
         )
         if search.trials:
@@ -231,7 +200,7 @@ def _samples(wishes: Wishes) -> tuple[Source, Samples]:
         UsageError: EDG202 where a dimension other than the leading one is unknown.
     """
     source = wishes.source
-    samples = make_samples(source, wishes.data, wishes.ranges, wishes.seed)
+    samples = make_samples(source)
     shapes: dict[str, tuple[int, ...]] = {}
     for value in samples.imported.model.graph.inputs:
         given = samples.feeds[0][value.name].shape
@@ -247,18 +216,18 @@ def _samples(wishes: Wishes) -> tuple[Source, Samples]:
     leading = {shape[0] for shape in shapes.values() if shape}
     scalars = any(not shape for shape in shapes.values())
     batch = leading.pop() if len(leading) == 1 and not scalars else None
-    return Source(source.model, shapes, batch, source.options, source.target_options), samples
+    return Source(source.model, shapes, batch, source.options), samples
 
 
 def _space(wishes: Wishes, source: Source, samples: Samples) -> Space:
     target = wishes.target
-    precision = wishes.source.options["precision"] or target.precisions[0]
+    precision = wishes.source.options.precision or target.precisions[0]
     if precision not in target.precisions:
         known = ", ".join(target.precisions)
         raise UsageError("EDG001", f"the target {target.name} has no precision '{precision}'", why=f"known: {known}")
     precisions = _precisions(wishes, precision)
     weights = sum(value.const.size * 4 for value in samples.imported.model.graph.constants() if value.const is not None)
-    options = {**wishes.session, **source.target_options}
+    options = {**wishes.session, **(source.options.target_options or {})}
     circumstances = Circumstances(processors(), source.batch, precision, precisions, weights, options)
     frozen: dict[str, str] = {}
     if "throughput" not in wishes.goals.objectives:
@@ -277,7 +246,7 @@ def _precisions(wishes: Wishes, default: str) -> tuple[str, ...]:
         return (default,)
     found = []
     for precision in known:
-        if precision != default and precision in NEEDS_DATA and wishes.source.options["calibration"] is None:
+        if precision != default and precision in NEEDS_DATA and wishes.source.options.calibration is None:
             wishes.notes.append(f"{precision} is not tried: it needs --calibration")
             continue
         found.append(precision)
@@ -318,7 +287,7 @@ def _measurements(
 
 
 def _header(wishes: Wishes, source: Source, space: Space, basis: str) -> dict[str, Any]:
-    options = {name: _plain(value) for name, value in sorted(source.options.items()) if name != "cache"}
+    given = source.options.study_entry()
     points = space.points
     return {
         "kind": "study",
@@ -330,31 +299,20 @@ def _header(wishes: Wishes, source: Source, space: Space, basis: str) -> dict[st
         },
         "target": wishes.target.name,
         "goals": wishes.goals.to_json(),
-        "seed": wishes.seed,
+        "seed": source.options.seed,
         "sampler": wishes.sampler,
         "knobs": space.describe(),
         "configurations": None if points is None else len(points),
         "batch": source.batch,
         "input_shapes": {name: list(shape) for name, shape in sorted(source.input_shapes.items())},
-        "options": options,
-        "target_options": dict(source.target_options),
+        "options": {name: value for name, value in given.items() if name not in DESCRIBED},
+        "target_options": given.get("target_options", {}),
         "session": dict(wishes.session),
         "basis": basis,
         "id": secrets.token_hex(4),
         "machine": describe_machine(),
         "notes": list(wishes.notes),
     }
-
-
-def _plain(value: Any) -> Any:
-    """An option as the header holds it: files by their contents' hash."""
-    if isinstance(value, str | Path) and Path(value).is_file():
-        return {"name": Path(value).name, "sha256": manifests.sha256(Path(value))}
-    if isinstance(value, ImageOptions):
-        return value.to_json()
-    if isinstance(value, Path):
-        return os.fspath(value)
-    return value if isinstance(value, str | int | float | bool | None) else {k: list(v) for k, v in value.items()}
 
 
 def _is_unused(entries: Sequence[Mapping[str, Any]]) -> bool:

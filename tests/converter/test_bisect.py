@@ -15,6 +15,7 @@ from edgec.cli.main import main
 from edgec.converter.bisect import bisect, thresholds
 from edgec.converter.bisection.report import BisectReport
 from edgec.converter.bisection.steps import Step, find_steps
+from edgec.converter.importers.imported import SourceOptions
 from edgec.converter.prepare import prepare
 from edgec.errors import UsageError
 from edgec.targets import registry
@@ -28,7 +29,7 @@ REAL = ("mnist-conv", "espcn", "ppocr-cls", "basic-pitch")
 
 def candidates(path: Path, shapes: dict[str, tuple[int, ...]] | None = None) -> list[Step]:
     """The places where a float mistake can be made."""
-    model = prepare(path, registry.load("tflite"), input_shapes=shapes).model
+    model = prepare(path, registry.load("tflite"), SourceOptions(shapes)).model
     names = {value.name for node in model.graph.nodes for value in node.outputs}
     steps = find_steps(model.graph, names).steps
     return [step for step in steps if len(step.watches) == 1 and step.watches[0].value.dtype.is_float]

@@ -11,6 +11,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from edgec.converter.calibration.quantizing import PrecisionOptions
+from edgec.converter.importers.imported import SourceOptions
 from edgec.converter.prepare import prepare
 from edgec.ir.types import Array
 from edgec.runtime.onnxruntime import open_session
@@ -41,7 +42,7 @@ FOR_OPEN_EXTENTS = frozenset({"SHAPE", "STRIDED_SLICE", "PACK"})
 def back(path: Path, folder: Path, target: str = "tflite", precision: str = "float32") -> Path:
     """The artifact of an imported file."""
     held = registry.load(target)
-    prepared = prepare(path, held, batch=1, options=TargetOptions(precision=precision))
+    prepared = prepare(path, held, SourceOptions(batch=1), options=TargetOptions(precision=precision))
     return held.compile(prepared.lower(), folder, "again").main
 
 
