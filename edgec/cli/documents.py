@@ -33,6 +33,7 @@ def convert_failure(error: EdgecError) -> dict[str, Any]:
     """
     details = dict(error.details)
     verification, rejected = details.pop("verification", None), details.pop("rejected", None)
+    notes = details.pop("notes", [])
     document: dict[str, Any] = finite(
         {
             "schema": "edgec-convert-1",
@@ -44,7 +45,7 @@ def convert_failure(error: EdgecError) -> dict[str, Any]:
             "mixed": None,
             "verification": verification,
             "operators": None,
-            "notes": [],
+            "notes": notes,
             "plan": None,
             "error": {**error.to_json(), "details": details},
         }

@@ -153,7 +153,8 @@ def convert(
         def proven(file: Path, spec: SessionSpec) -> VerificationReport:
             return _verify(prepared, lowered, file, spec, asked)
 
-        artifact, report = make(chosen, lowered, place, STEM, proven, source, progress)
+        quantization = None if prepared.quantized is None else prepared.quantized.entry
+        artifact, report = make(chosen, lowered, place, STEM, proven, source, progress, quantization)
         if tuned is not None:
             chosen.write_session(artifact.main, tuned["session"])
         notes = (*lowered.notes, *artifact.notes)

@@ -33,6 +33,7 @@ def make(
     verify: Verify,
     source: Mapping[str, Any],
     progress: Progress,
+    quantization: Mapping[str, Any] | None = None,
 ) -> tuple[Artifact, VerificationReport]:
     """Write the artifact into the working folder of ``place`` and verify it as far as this machine can.
 
@@ -42,6 +43,7 @@ def make(
     Args:
         verify: see :data:`Verify`.
         source: entry of the source model for the plan that is left where the tool is missing.
+        quantization: likewise, what the manifest would say of the calibration.
 
     Raises:
         VerificationError: EDG301 to EDG305; what was made is kept as ``*.rejected``.
@@ -53,9 +55,9 @@ def make(
         artifact = target.compile(lowered, place.working, stem)
         lowered.payload = None  # the weights are in the file now; the verification needs the memory
         progress("verifying")
-        return artifact, _verified(place, artifact.main, verify, target.session(artifact.main))
+        return artifact, _verified(place, artifact.main, verify, target.session(artifact.main), lowered)
     progress("verifying what goes into the tool")
-    report = _verified(place, file, verify, target.execute_lowered(file))
+    report = _verified(place, file, verify, target.execute_lowered(file), lowered)
     numerics = report.levels.pop(ARTIFACT_NUMERICS, None)
     report.levels = {} if numerics is None else {LOWERED_NUMERICS: numerics}
     progress(f"compiling for {target.name}")
@@ -63,14 +65,14 @@ def make(
         artifact = target.compile(lowered, place.working, stem)
     except EdgecError as error:
         if error.exit_code == EXIT_TOOL_MISSING and isinstance(error.details.get("plan"), dict):
-            _leave(target, place, file, lowered, report, source, error)
+            _leave(target, place, file, lowered, report, source, quantization, error)
         raise
     lowered.payload = None
     report.levels[ARTIFACT_STRUCTURE] = "passed"
     if target.runs_here():
         progress("verifying on the device")
         levels = dict(report.levels)
-        report = _verified(place, artifact.main, verify, target.session(artifact.main))
+        report = _verified(place, artifact.main, verify, target.session(artifact.main), lowered)
         on_device = report.levels.get(ARTIFACT_NUMERICS)
         report.levels = {**levels, **({} if on_device is None else {ON_DEVICE: on_device})}
     else:
@@ -78,11 +80,14 @@ def make(
     return artifact, report
 
 
-def _verified(place: OutputFolder, file: Path, verify: Verify, spec: SessionSpec) -> VerificationReport:
+def _verified(
+    place: OutputFolder, file: Path, verify: Verify, spec: SessionSpec, lowered: Lowered
+) -> VerificationReport:
     try:
         return verify(file, spec)
     except VerificationError as error:
         error.details["rejected"] = str(place.reject(file))
+        error.details["notes"] = list(lowered.notes)  # why it failed may stand there, such as calibration data
         raise
 
 
@@ -93,6 +98,7 @@ def _leave(
     lowered: Lowered,
     report: VerificationReport,
     source: Mapping[str, Any],
+    quantization: Mapping[str, Any] | None,
     error: EdgecError,
 ) -> None:
     """Publish what a missing tool would be run on, and the plan of the run."""
@@ -101,6 +107,7 @@ def _leave(
         "schema": PLAN_SCHEMA,
         "target": target.name,
         "source": dict(source),
+        **({} if quantization is None else {"quantization": dict(quantization)}),
         "lowered": manifests.file_entry(file),
         "plan": plan,
         "layouts": {name: list(permutation) for name, permutation in lowered.layouts.items()},

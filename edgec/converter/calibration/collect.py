@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edgec.converter.calibration import cache
-from edgec.converter.calibration.data import CalibrationData
+from edgec.converter.calibration.data import NAMED, CalibrationData
 from edgec.converter.calibration.statistics import Calibration, Statistics
 from edgec.errors import EdgecError, UsageError
 from edgec.ir.copy_model import copy_model
@@ -112,9 +112,10 @@ def _observe(
 ) -> int:
     """Take every sample into account; how many there were."""
     inputs = [value.name for value in model.graph.inputs]
+    total = data.count(model)
     count = 0
     for feeds in data.samples(model):
-        progress(f"calibrating, sample {count + 1}")
+        progress(f"calibrating, sample {count + 1}" if total is None else f"calibrating: {count + 1} of {total}")
         for name in inputs:
             _require_finite(name, feeds[name], count)
             if name in wanted:
@@ -161,6 +162,11 @@ def _noted(found: Calibration, model: Model, data: CalibrationData) -> Calibrati
         )
     elif found.samples == 1:
         found.notes.append("calibrated with one sample: the ranges of other inputs may be larger; give 16 to 100")
+    left_out = data.left_out()
+    if left_out:
+        named = ", ".join(f"'{name}'" for name in left_out[:NAMED])
+        more = f" and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
+        found.notes.append(f"the calibration folder holds more than samples, which was left out: {named}{more}")
     for value in model.graph.inputs:
         statistics = found.values.get(value.name)
         if statistics is not None and statistics.constant:

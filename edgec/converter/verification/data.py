@@ -2,31 +2,34 @@
 
 ``.npz``: one array per input, under the input's name (or a single array for a model with one input).  ``.npy``: the
 array of the only input.  A folder: its files in the order of their names, each one as above.  Every array may have one
-leading dimension of samples in addition to the input's own; it is iterated over.  Pickled arrays are never loaded.
+leading dimension of samples in addition to the input's own; it is iterated over, one sample in memory at a time.
+Pickled arrays are never loaded.
 
 An ``.npz`` may hold labels too: an array of integers called ``labels``, ``label`` or ``y`` that is no input.
 """
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from edgec.converter.verification.stored import HELP, StoredArray, stored_arrays
 from edgec.errors import UsageError
 from edgec.ir.types import Array, Shape
 from edgec.runtime.session import TensorSpec
 
 Feeds = dict[str, Array]
-HELP = "write it with numpy.savez(path, **{input name: array})"
 LABELS = ("labels", "label", "y")
 """Names of an array of true classes."""
 
 
 def load_samples(path: str | Path, inputs: Sequence[TensorSpec], *, fill: bool = False) -> Iterator[Feeds]:
     """The samples of a file or folder, each an array per input of its declared shape and dtype.
+
+    One sample is in memory at a time, however many a file holds.
 
     Args:
         fill: whether the rows of a file that are too few for the last batch are filled up with its first ones.
@@ -35,15 +38,17 @@ def load_samples(path: str | Path, inputs: Sequence[TensorSpec], *, fill: bool =
         UsageError: EDG006 for a file that cannot be read, EDG005 for arrays that do not fit, EDG002 for an array of an
             input that the model does not have.
     """
-    root = Path(path)
-    if root.is_dir():
-        files = sorted(item for item in root.iterdir() if item.suffix in (".npz", ".npy"))
-        if not files:
-            raise UsageError("EDG006", f"no .npy or .npz file in '{root}'", help=HELP)
-    else:
-        files = [root]
-    for file in files:
-        yield from _split(file, _read(file, inputs), inputs, fill)
+    for file in _files(path):
+        yield from _split(file, inputs, fill).samples()
+
+
+def count_samples(path: str | Path, inputs: Sequence[TensorSpec], *, fill: bool = False) -> int:
+    """How many samples :func:`load_samples` gives, from the headers of the files alone.
+
+    Raises:
+        UsageError: as :func:`load_samples`.
+    """
+    return sum(_split(file, inputs, fill).count for file in _files(path))
 
 
 def load_labels(path: str | Path, inputs: Sequence[TensorSpec], *, fill: bool = False) -> Array | None:
@@ -55,11 +60,11 @@ def load_labels(path: str | Path, inputs: Sequence[TensorSpec], *, fill: bool = 
     Raises:
         UsageError: EDG006 for a file that cannot be read; EDG037 where only some files of a folder have labels.
     """
-    root = Path(path)
-    files = sorted(item for item in root.iterdir() if item.suffix in (".npz", ".npy")) if root.is_dir() else [root]
-    found = [_labels_of(_load(file), inputs) for file in files]
-    if fill:
-        found = [None if item is None else _filled(item, inputs) for item in found]
+    files = _files(path)
+    found: list[Array | None] = []
+    for file in files:
+        held = _labels_of(_arrays(file), inputs)
+        found.append(None if held is None else _filled(held.whole(), inputs) if fill else held.whole())
     labels = [item.astype(np.int64).reshape(-1) for item in found if item is not None]
     if labels and len(labels) < len(found):
         missing = files[next(position for position, item in enumerate(found) if item is None)]
@@ -67,7 +72,24 @@ def load_labels(path: str | Path, inputs: Sequence[TensorSpec], *, fill: bool = 
     return np.concatenate(labels) if labels else None
 
 
-def _labels_of(arrays: Feeds, inputs: Sequence[TensorSpec]) -> Array | None:
+def _files(path: str | Path) -> list[Path]:
+    root = Path(path)
+    if not root.is_dir():
+        return [root]
+    files = sorted(item for item in root.iterdir() if item.suffix in (".npz", ".npy"))
+    if not files:
+        raise UsageError("EDG006", f"no .npy or .npz file in '{root}'", help=HELP)
+    return files
+
+
+def _arrays(file: Path) -> dict[str, StoredArray]:
+    arrays = stored_arrays(file)
+    if not arrays:
+        raise UsageError("EDG005", f"'{file.name}' holds no arrays", help=HELP)
+    return arrays
+
+
+def _labels_of(arrays: Mapping[str, StoredArray], inputs: Sequence[TensorSpec]) -> StoredArray | None:
     names = {spec.name for spec in inputs}
     for name in LABELS:
         if name in arrays and name not in names and arrays[name].dtype.kind in "iu" and len(arrays) > 1:
@@ -75,36 +97,9 @@ def _labels_of(arrays: Feeds, inputs: Sequence[TensorSpec]) -> Array | None:
     return None
 
 
-def _load(file: Path) -> Feeds:
-    try:
-        loaded = np.load(file, allow_pickle=False, mmap_mode="r" if file.suffix == ".npy" else None)
-        if isinstance(loaded, np.ndarray):
-            arrays = {"": np.asarray(loaded)}
-        else:
-            with loaded:
-                arrays = {name: loaded[name] for name in loaded.files}
-    except FileNotFoundError:
-        raise UsageError("EDG006", f"there is no file '{file}'", help="check --data") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise UsageError(
-            "EDG006",
-            f"'{file.name}' is no .npy or .npz file of plain arrays",
-            why=_reason(error),
-            help=HELP,
-        ) from error
-    if not arrays:
-        raise UsageError("EDG005", f"'{file.name}' holds no arrays", help=HELP)
-    return arrays
-
-
-def _reason(error: Exception) -> str:
-    """Why a file could not be read; NumPy's own words for anything unknown recommend loading it unsafely."""
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return "it holds something else, or Python objects, which are never loaded" if "pickle" in text else text
-
-
-def _read(file: Path, inputs: Sequence[TensorSpec]) -> Feeds:
-    arrays = _load(file)
+def _by_input(file: Path, inputs: Sequence[TensorSpec]) -> dict[str, StoredArray]:
+    """The arrays of a file by the names of the inputs; labels are left out."""
+    arrays = _arrays(file)
     labels = _labels_of(arrays, inputs)
     if labels is not None:
         arrays = {name: array for name, array in arrays.items() if array is not labels}
@@ -138,25 +133,60 @@ def _filled(labels: Array, inputs: Sequence[TensorSpec]) -> Array:
     return labels[np.arange(-(-len(labels) // batch) * batch) % len(labels)]
 
 
-def _split(file: Path, arrays: Feeds, inputs: Sequence[TensorSpec], fill: bool) -> Iterator[Feeds]:
+@dataclass(frozen=True)
+class _Split:
+    """How the arrays of a file become samples.
+
+    Attributes:
+        count: how many samples there are.
+        batches: input name to the rows that a sample takes of its array; 0 where the array is one sample.  A sample of
+            an array that has a dimension in front of the input's own is its row, without that dimension.
+    """
+
+    arrays: Mapping[str, StoredArray]
+    count: int
+    batches: Mapping[str, int]
+    single: frozenset[str]
+
+    def samples(self) -> Iterator[Feeds]:
+        """The samples, one at a time."""
+        if not any(self.batches.values()):
+            yield {name: array.whole() for name, array in self.arrays.items()}
+            return
+        parts = {name: self._parts(name) for name in self.arrays}
+        for _ in range(self.count):
+            yield {name: next(part) for name, part in parts.items()}
+
+    def _parts(self, name: str) -> Iterator[Array]:
+        batch, first = self.batches[name], None
+        for part in self.arrays[name].rows(batch):
+            if name in self.single:
+                yield np.asarray(part[0])
+                continue
+            first = part if first is None else first
+            if len(part) < batch:  # the first rows of the file follow its last ones
+                part = np.concatenate([part, first])
+                part = part[np.arange(batch) % len(part)] if len(part) < batch else part[:batch]
+            yield part
+
+
+def _split(file: Path, inputs: Sequence[TensorSpec], fill: bool) -> _Split:
+    arrays = _by_input(file, inputs)
     counts: dict[str, int] = {}
+    batches = dict.fromkeys(arrays, 0)
+    single: set[str] = set()
     rows: set[int] = set()
-    last: Feeds = {}
-    plain = 0
     for spec in inputs:
         array = arrays[spec.name]
         _require_dtype(file, spec, array)
         if _fits(array.shape, spec.shape):
-            plain += 1
-        elif array.ndim == len(spec.shape) + 1 and _fits(array.shape[1:], spec.shape):
-            counts[spec.name] = array.shape[0]
-        elif (stacked := _stack(array, spec.shape, fill)) is not None:
-            rows.add(len(array))
-            if array.shape[0] % stacked.shape[1]:
-                start = stacked.shape[0] * stacked.shape[1]
-                last[spec.name] = array[np.arange(start, start + stacked.shape[1]) % len(array)]
-            arrays[spec.name] = stacked
-            counts[spec.name] = stacked.shape[0]
+            continue
+        if array.ndim == len(spec.shape) + 1 and _fits(array.shape[1:], spec.shape):
+            counts[spec.name], batches[spec.name] = array.shape[0], 1
+            single.add(spec.name)
+        elif (batch := _batch(array.shape, spec.shape, fill)) is not None:
+            counts[spec.name], batches[spec.name] = -(-array.shape[0] // batch), batch
+            rows.add(array.shape[0])
         else:
             raise UsageError(
                 "EDG005",
@@ -165,38 +195,33 @@ def _split(file: Path, arrays: Feeds, inputs: Sequence[TensorSpec], fill: bool) 
                 help=f"give {_text(spec.shape)}, or samples of it along the first dimension or one in front of it",
             )
     if not counts:
-        yield {name: np.asarray(array) for name, array in arrays.items()}
-        return
-    if plain or len(set(counts.values())) > 1 or len(rows) > 1:
+        return _Split(arrays, 1, batches, frozenset())
+    if len(counts) < len(arrays) or len(set(counts.values())) > 1 or len(rows) > 1:
         described = ", ".join(f"{name}: {_text(array.shape)}" for name, array in arrays.items())
         raise UsageError(
             "EDG005", "the arrays do not hold the same number of samples", where=f"file '{file.name}'", why=described
         )
     count = next(iter(counts.values()))
-    if not count and not last:
+    if not count:
         raise UsageError("EDG005", "the arrays hold no samples", where=f"file '{file.name}'")
-    for position in range(count):
-        yield {name: np.asarray(array[position]) for name, array in arrays.items()}
-    if last:
-        yield last
+    return _Split(arrays, count, batches, frozenset(single))
 
 
-def _stack(array: Array, wanted: Shape, fill: bool) -> Array | None:
-    """[N * batch, ...] as samples [N, batch, ...] of an input [batch, ...]; None if it is nothing of the kind.
+def _batch(shape: Shape, wanted: Shape, fill: bool) -> int | None:
+    """The rows of [N * batch, ...] that make an input [batch, ...]; None if the shape is nothing of the kind.
 
     Args:
-        fill: whether rows may be left over; they are not in the result.
+        fill: whether rows may be left over.
     """
     batch = wanted[0] if wanted else None
-    if not isinstance(batch, int) or not batch or array.ndim != len(wanted):
+    if not isinstance(batch, int) or not batch or len(shape) != len(wanted):
         return None
-    if (array.shape[0] % batch and not fill) or not _fits(array.shape[1:], wanted[1:]):
+    if (not isinstance(shape[0], int) or (shape[0] % batch and not fill)) or not _fits(shape[1:], wanted[1:]):
         return None
-    whole = array.shape[0] // batch
-    return array[: whole * batch].reshape(whole, batch, *array.shape[1:])
+    return batch
 
 
-def _require_dtype(file: Path, spec: TensorSpec, array: Array) -> None:
+def _require_dtype(file: Path, spec: TensorSpec, array: StoredArray) -> None:
     if array.dtype == spec.dtype:
         return
     if spec.dtype == object and array.dtype.kind in "US":
@@ -209,7 +234,7 @@ def _require_dtype(file: Path, spec: TensorSpec, array: Array) -> None:
     )
 
 
-def _fits(shape: tuple[int, ...], wanted: Shape) -> bool:
+def _fits(shape: Shape, wanted: Shape) -> bool:
     return len(shape) == len(wanted) and all(not isinstance(w, int) or w == s for s, w in zip(shape, wanted))
 
 

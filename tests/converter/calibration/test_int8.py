@@ -263,7 +263,7 @@ def test_a_float_operator_without_an_integer_form_is_noted(tmp_path: Path) -> No
 
 def test_a_cancelled_calibration_leaves_nothing(tmp_path: Path) -> None:
     def stop(step: str) -> None:
-        if step == "calibrating, sample 2":
+        if step == "calibrating: 2 of 8":
             raise KeyboardInterrupt
 
     calibration, model = saved(tmp_path, samples()), written(tmp_path, SMALL)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgec.converter.verification.data import load_labels, load_samples
+from edgec.converter.verification.data import count_samples, load_labels, load_samples
 from edgec.errors import UsageError
 from edgec.runtime.session import TensorSpec
 
@@ -105,3 +106,46 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         with pytest.raises(UsageError) as caught:
             load(tmp_path / name)
         assert caught.value.code == "EDG006", name
+
+
+def test_rows_are_read_one_by_one_in_the_order_of_fortran_too(tmp_path: Path) -> None:
+    rows = np.arange(12, dtype=np.float32).reshape(4, 3)
+    np.savez(tmp_path / "a.npz", x=np.asfortranarray(rows))
+    np.testing.assert_array_equal(np.concatenate([sample["x"] for sample in load(tmp_path / "a.npz")]), rows)
+    np.save(tmp_path / "b.npy", np.asfortranarray(rows[:1]))
+    (sample,) = load(tmp_path / "b.npy")
+    np.testing.assert_array_equal(sample["x"], rows[:1])
+
+
+@pytest.mark.parametrize("archive", [np.savez, np.savez_compressed])
+def test_a_damaged_file_is_named_when_its_rows_are_read(tmp_path: Path, archive: Callable[..., None]) -> None:
+    path = tmp_path / "a.npz"
+    archive(path, x=np.random.default_rng(0).standard_normal((200, 3)).astype(np.float32))
+    data = bytearray(path.read_bytes())
+    data[600:640] = bytes(40)
+    path.write_bytes(data)
+    with pytest.raises(UsageError) as caught:
+        load(path)
+    assert caught.value.code == "EDG006" and "a.npz" in caught.value.message
+
+
+def test_a_file_that_ends_early_is_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((9, 3), np.float32))
+    data = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(data[:-8])
+    with pytest.raises(UsageError) as caught:
+        load(tmp_path / "a.npy")
+    assert caught.value.code == "EDG006" and "ends before" in (caught.value.why or "")
+
+
+def test_samples_are_counted_without_being_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((5, 3), np.float32), labels=np.arange(5))
+    np.savez(tmp_path / "b.npz", x=X)
+    assert count_samples(tmp_path, ONE) == 6
+    assert count_samples(tmp_path / "a.npz", [TensorSpec("x", F32, (2, 3))], fill=True) == 3
+
+
+def test_text_is_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.array([["a", "bc"], ["d", "e"]]))
+    found = load(tmp_path / "a.npz", [TensorSpec("x", np.dtype(object), (2,))])
+    assert [sample["x"].tolist() for sample in found] == [["a", "bc"], ["d", "e"]]

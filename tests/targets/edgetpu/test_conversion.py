@@ -325,6 +325,6 @@ def test_a_quantized_model_whose_activations_are_rounded_further_is_held_to_the_
     code, document = failing("convert", model, "--target", "edgetpu", "-o", tmp_path / "out", capsys=capsys)
     assert code == 5 and document["error"]["code"] == "EDG510"
     assert document["verification"]["precision"] == "int8"
-    assert any("held to the limit of int8" in note for note in document["error"]["details"]["notes"])
+    assert any("held to the limit of int8" in note for note in document["notes"])
     (output,) = document["verification"]["outputs"]
     assert output["sqnr_db"] > 25, "one step per activation, not more"
