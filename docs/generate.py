@@ -115,7 +115,7 @@ LAYOUTS = {
 def tflite_page() -> str:
     """docs/support/tflite.md: every operator with its lowering, and the rules by which nodes are refused."""
     from edgec.targets.rules import rules_of
-    from edgec.targets.tflite.lowering import load_table
+    from edgec.targets.tflite.table import load_table
     from edgec.targets.tflite.target import expanded_operators
 
     lines = [

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgec.errors import converting, running  # noqa: F401  (they fill CODES)
+from edgec.errors import converting, running, usage  # noqa: F401  (they fill CODES)
 from edgec.errors.code import (
     CODES,
     EXIT_FAILED,

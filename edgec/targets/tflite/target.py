@@ -145,7 +145,7 @@ def expanded_operators() -> tuple[str, ...]:
     import onnx
 
     from edgec.ir.passes.expand_functions import NEVER, is_function
-    from edgec.targets.tflite.lowering import load_table
+    from edgec.targets.tflite.table import load_table
 
     table = load_table()
     names = {schema.name for schema in onnx.defs.get_all_schemas() if not schema.domain}

@@ -25,7 +25,8 @@ from edgec.targets.tflite.layout.permutation import stored
 from edgec.targets.tflite.program import Op, T
 
 if TYPE_CHECKING:
-    from edgec.targets.tflite.lowering import Entry, Lowerer
+    from edgec.targets.tflite.lowering import Lowerer
+    from edgec.targets.tflite.table import Entry
 
 NO_FORM: Final = "it has no integer form with these operands"
 
@@ -46,7 +47,7 @@ class Integers:
 
     def dtype_of(self, value: Value) -> DataType:
         """The element type of the tensor that holds a value."""
-        from edgec.targets.tflite.lowering import working_type
+        from edgec.targets.tflite.call import working_type
 
         held = self.storage.held.get(value)
         return held.dtype if held is not None else working_type(value.dtype)
@@ -119,11 +120,11 @@ class Integers:
         if node in self.storage.through:
             return [self._renamed(node, choice)]
         if node.outputs[0] in self.storage.weights:  # a constant, real numbers for whoever computes in float
-            from edgec.targets.tflite.lowering import Call, as_list
+            from edgec.targets.tflite.call import Call, as_list
 
             return as_list(entry.lower(Call(self.lowerer, node, choice)))
         if node.op in POSITIONS and not node.domain and self._is_bytes(node.operand(0)):
-            from edgec.targets.tflite.lowering import Call, as_list
+            from edgec.targets.tflite.call import Call, as_list
 
             held = self.storage.held[node.operand(0)]
             return as_list(entry.lower(Call(self.lowerer, node, choice, Form(held, held, FREE))))
@@ -168,7 +169,8 @@ class Integers:
         return b.mul(b.unary("ROUND", b.div(x, scale)), scale)
 
     def _attempt(self, node: Node, choice: Choice, entry: Entry, form: Form) -> list[T] | None:
-        from edgec.targets.tflite.lowering import Call, Refused, as_list
+        from edgec.targets.tflite.call import Call, as_list
+        from edgec.targets.tflite.refusal import Refused
 
         builder = self.lowerer.builder
         undo = self.lowerer.mark()

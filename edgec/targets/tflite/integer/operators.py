@@ -15,12 +15,13 @@ import numpy as np
 from edgec.ir.graph import Node, Value
 from edgec.ir.types import Array, DataType
 from edgec.targets.tflite.builder import options
+from edgec.targets.tflite.call import Call, as_list
 from edgec.targets.tflite.integer.storage import FREE, LIKE, SAME, Form, Quantization, Storage, Weights
-from edgec.targets.tflite.lowering import Call, as_list, refuse
 from edgec.targets.tflite.operators.convolution import VALID, convolve, lift, resolve_pads
 from edgec.targets.tflite.operators.pooling import average_pool as pool_by_average
 from edgec.targets.tflite.operators.pooling import pool_geometry
 from edgec.targets.tflite.program import T
+from edgec.targets.tflite.refusal import refuse
 
 CONSTRAINTS: dict[str, str] = {
     **dict.fromkeys(

@@ -1,1 +1,1 @@
-"""Lowerings by family; each module registers its rows in :data:`edgec.targets.tflite.lowering.TABLE`."""
+"""Lowerings by family; each module registers its rows in :data:`edgec.targets.tflite.table.TABLE`."""

@@ -10,11 +10,12 @@ import math
 from edgec.ir.graph import Node
 from edgec.ir.types import DataType
 from edgec.targets.tflite.builder import DELEGATE_RANK, options
+from edgec.targets.tflite.call import Call
 from edgec.targets.tflite.layout import ELEMENTWISE
 from edgec.targets.tflite.layout.rules import Along
-from edgec.targets.tflite.lowering import Call, lowers
 from edgec.targets.tflite.operators.elementwise import widened
 from edgec.targets.tflite.program import T
+from edgec.targets.tflite.table import lowers
 
 
 @lowers("Relu", layout=ELEMENTWISE)

@@ -11,10 +11,12 @@ from collections.abc import Callable
 import numpy as np
 
 from edgec.ir.types import DataType
+from edgec.targets.tflite.call import Call
 from edgec.targets.tflite.layout import ELEMENTWISE
-from edgec.targets.tflite.lowering import Call, lowers, refuse
 from edgec.targets.tflite.operators.elementwise import SMALL_INTEGERS
 from edgec.targets.tflite.program import T
+from edgec.targets.tflite.refusal import refuse
+from edgec.targets.tflite.table import lowers
 
 HALF = 1 << 16
 

@@ -13,9 +13,11 @@ from ai_edge_litert import schema_py_generated as schema
 from edgec.ir.graph import Node
 from edgec.ir.types import Array, DataType
 from edgec.targets.tflite.builder import options
+from edgec.targets.tflite.call import Call
 from edgec.targets.tflite.layout import CHANNELS_LAST
-from edgec.targets.tflite.lowering import Call, lowers, refuse
 from edgec.targets.tflite.program import T
+from edgec.targets.tflite.refusal import refuse
+from edgec.targets.tflite.table import lowers
 
 SAME, VALID = schema.Padding.SAME, schema.Padding.VALID
 

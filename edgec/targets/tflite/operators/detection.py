@@ -12,10 +12,12 @@ import numpy as np
 
 from edgec.ir.types import DataType
 from edgec.targets.tflite.builder import options
-from edgec.targets.tflite.lowering import Call, lowers, refuse
+from edgec.targets.tflite.call import Call
 from edgec.targets.tflite.operators.indexing import true_positions
 from edgec.targets.tflite.operators.selection import top
 from edgec.targets.tflite.program import T
+from edgec.targets.tflite.refusal import refuse
+from edgec.targets.tflite.table import lowers
 
 CALL_LIMIT = 1024
 """Images times classes; each takes some ten operators."""

@@ -11,10 +11,11 @@ import numpy as np
 
 from edgec.ir.types import DataType
 from edgec.targets.tflite.builder import broadcast, options
+from edgec.targets.tflite.call import Call
 from edgec.targets.tflite.layout import ELEMENTWISE
-from edgec.targets.tflite.lowering import Call, lowers
 from edgec.targets.tflite.operators.integers import absolute, divide_int64, integer_power, integer_power_of
 from edgec.targets.tflite.program import T
+from edgec.targets.tflite.table import lowers
 
 SMALL_INTEGERS = (DataType.INT8, DataType.UINT8)
 """LiteRT's kernels take these for quantized tensors only, so plain ones are computed in int32."""

@@ -11,9 +11,11 @@ from ai_edge_litert import schema_py_generated as schema
 from edgec.ir.graph import Tensor
 from edgec.ir.types import DataType
 from edgec.targets.tflite.builder import options
-from edgec.targets.tflite.lowering import Call, lowers, refuse
+from edgec.targets.tflite.call import Call
 from edgec.targets.tflite.operators.indexing import integer_indices
 from edgec.targets.tflite.program import T
+from edgec.targets.tflite.refusal import refuse
+from edgec.targets.tflite.table import lowers
 
 _INT64 = schema.TensorType.INT64
 

@@ -16,10 +16,12 @@ import numpy as np
 from edgec.ir.graph import Node, Value
 from edgec.ir.types import Array, DataType
 from edgec.targets.tflite.builder import options
+from edgec.targets.tflite.call import Call
 from edgec.targets.tflite.layout import FIXED, LayoutRule
 from edgec.targets.tflite.layout.rules import Along, DropsAxes
-from edgec.targets.tflite.lowering import Call, lowers, refuse
 from edgec.targets.tflite.program import T
+from edgec.targets.tflite.refusal import refuse
+from edgec.targets.tflite.table import lowers
 
 NEVER_NEGATIVE = frozenset({"ArgMax", "ArgMin", "NonZero", "TopK", "Shape", "Size"})
 """Operators whose integer results cannot be negative."""

@@ -11,11 +11,13 @@ import numpy as np
 
 from edgec.ir.types import DataType
 from edgec.targets.tflite.builder import options
+from edgec.targets.tflite.call import Call
 from edgec.targets.tflite.layout import ELEMENTWISE
-from edgec.targets.tflite.lowering import Call, lowers, refuse
 from edgec.targets.tflite.operators.elementwise import widened
 from edgec.targets.tflite.operators.integers import absolute
 from edgec.targets.tflite.program import T
+from edgec.targets.tflite.refusal import refuse
+from edgec.targets.tflite.table import lowers
 
 LARGE = float(2**28)
 """From here on sqrt(x * x + 1) is x in float32."""

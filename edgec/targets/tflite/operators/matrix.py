@@ -9,10 +9,12 @@ import numpy as np
 
 from edgec.ir.graph import Node
 from edgec.ir.types import Array, DataType
+from edgec.targets.tflite.call import Call
 from edgec.targets.tflite.layout import FIXED, LayoutRule, Permutation, identity
 from edgec.targets.tflite.layout.rules import MATRIX_PRODUCTS, Along, Choice
-from edgec.targets.tflite.lowering import Call, lowers, refuse
 from edgec.targets.tflite.program import T
+from edgec.targets.tflite.refusal import refuse
+from edgec.targets.tflite.table import lowers
 
 
 @lowers("Gemm")

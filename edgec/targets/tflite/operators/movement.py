@@ -12,9 +12,9 @@ import numpy as np
 from edgec.ir.graph import Node
 from edgec.ir.types import DataType
 from edgec.targets.tflite.builder import options
+from edgec.targets.tflite.call import Call
 from edgec.targets.tflite.layout import ELEMENTWISE, FIXED, LayoutRule
 from edgec.targets.tflite.layout.rules import ALONG, RESHAPES, TRANSPOSES, Along
-from edgec.targets.tflite.lowering import Call, lowers, refuse
 from edgec.targets.tflite.operators.runtime import (
     all_constant,
     runtime_expand,
@@ -24,6 +24,8 @@ from edgec.targets.tflite.operators.runtime import (
     runtime_tile,
 )
 from edgec.targets.tflite.program import T
+from edgec.targets.tflite.refusal import refuse
+from edgec.targets.tflite.table import lowers
 
 
 @lowers("Transpose", layout=TRANSPOSES)

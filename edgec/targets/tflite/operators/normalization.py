@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from edgec.ir.graph import Node
 from edgec.targets.tflite.builder import options
+from edgec.targets.tflite.call import Call
 from edgec.targets.tflite.layout.permutation import Permutation
 from edgec.targets.tflite.layout.rules import ALONG, CHANNELS_LAST, Along
-from edgec.targets.tflite.lowering import Call, lowers
 from edgec.targets.tflite.program import T
+from edgec.targets.tflite.table import lowers
 
 
 def _tail_in_order(node: Node, permutation: Permutation) -> bool:

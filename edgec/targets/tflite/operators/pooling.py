@@ -12,12 +12,14 @@ import numpy as np
 from edgec.ir.graph import Node, Value
 from edgec.ir.types import DataType
 from edgec.targets.tflite.builder import options
+from edgec.targets.tflite.call import Call
 from edgec.targets.tflite.layout import CHANNELS_LAST
 from edgec.targets.tflite.layout.permutation import channels_last
 from edgec.targets.tflite.layout.rules import Along
-from edgec.targets.tflite.lowering import Call, lowers, refuse
 from edgec.targets.tflite.operators.convolution import SAME, VALID, lift, pad_image, resolve_pads, same_pads
 from edgec.targets.tflite.program import T
+from edgec.targets.tflite.refusal import refuse
+from edgec.targets.tflite.table import lowers
 
 
 def pool_geometry(

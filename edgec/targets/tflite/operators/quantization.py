@@ -14,11 +14,13 @@ import numpy as np
 
 from edgec.ir.graph import Node
 from edgec.ir.types import Array, DataType
+from edgec.targets.tflite.call import Call
 from edgec.targets.tflite.layout import CHANNELS_LAST, FIXED, LayoutRule
 from edgec.targets.tflite.layout.rules import Along
-from edgec.targets.tflite.lowering import Call, lowers, refuse
 from edgec.targets.tflite.operators.convolution import convolve, lift, resolve_pads
 from edgec.targets.tflite.program import T
+from edgec.targets.tflite.refusal import refuse
+from edgec.targets.tflite.table import lowers
 
 RANGES = {DataType.INT8: (-128, 127), DataType.UINT8: (0, 255)}
 EXACT = 1 << 24

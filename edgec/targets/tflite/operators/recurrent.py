@@ -19,9 +19,11 @@ import numpy as np
 from edgec.ir.graph import Node
 from edgec.ir.types import Array, DataType
 from edgec.targets.tflite.builder import options
-from edgec.targets.tflite.lowering import Call, lowers, refuse
+from edgec.targets.tflite.call import Call
 from edgec.targets.tflite.operators.activation import clip, softplus_of
 from edgec.targets.tflite.program import T
+from edgec.targets.tflite.refusal import refuse
+from edgec.targets.tflite.table import lowers
 
 STEP_LIMIT = 2000
 """Longer sequences would make programs of tens of thousands of operators."""

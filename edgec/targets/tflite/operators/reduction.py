@@ -14,10 +14,12 @@ import numpy as np
 from edgec.ir.graph import Node
 from edgec.ir.types import DataType
 from edgec.targets.tflite.builder import options
+from edgec.targets.tflite.call import Call
 from edgec.targets.tflite.layout.rules import DropsAxes
-from edgec.targets.tflite.lowering import Call, lowers, refuse
 from edgec.targets.tflite.operators.elementwise import SMALL_INTEGERS
 from edgec.targets.tflite.program import T
+from edgec.targets.tflite.refusal import refuse
+from edgec.targets.tflite.table import lowers
 
 Axes = list[int] | T
 """Stored axes, or an int32 tensor of axes computed at run time."""

@@ -15,10 +15,12 @@ import numpy as np
 from edgec.ir.graph import Node
 from edgec.ir.types import Array, DataType
 from edgec.targets.tflite.builder import options
+from edgec.targets.tflite.call import Call
 from edgec.targets.tflite.layout import Permutation, channels_last
 from edgec.targets.tflite.layout.rules import Along
-from edgec.targets.tflite.lowering import Call, lowers, refuse
 from edgec.targets.tflite.program import T
+from edgec.targets.tflite.refusal import refuse
+from edgec.targets.tflite.table import lowers
 
 
 def _preferred(node: Node) -> Permutation:

@@ -14,9 +14,10 @@ from ai_edge_litert import schema_py_generated as schema
 from edgec.ir.graph import Value
 from edgec.ir.types import DataType
 from edgec.targets.tflite.builder import options
-from edgec.targets.tflite.lowering import Call, refuse
+from edgec.targets.tflite.call import Call
 from edgec.targets.tflite.operators.indexing import known_dims
 from edgec.targets.tflite.program import T
+from edgec.targets.tflite.refusal import refuse
 
 FAR = 1 << 30
 """Beyond every extent, and far enough from the limits of int32 that an extent can be added."""

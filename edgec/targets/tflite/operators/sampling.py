@@ -16,10 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgec.ir.types import DataType
+from edgec.targets.tflite.call import Call
 from edgec.targets.tflite.layout import CHANNELS_LAST
 from edgec.targets.tflite.layout.rules import ChannelsLast
-from edgec.targets.tflite.lowering import Call, lowers, refuse
 from edgec.targets.tflite.program import T
+from edgec.targets.tflite.refusal import refuse
+from edgec.targets.tflite.table import lowers
 
 CUBIC = -0.75
 

@@ -15,10 +15,12 @@ import numpy as np
 
 from edgec.ir.types import DataType
 from edgec.targets.tflite.builder import options
-from edgec.targets.tflite.lowering import Call, lowers, refuse
+from edgec.targets.tflite.call import Call
 from edgec.targets.tflite.operators.elementwise import SMALL_INTEGERS
 from edgec.targets.tflite.operators.indexing import coordinate, flat_positions, wrapped
 from edgec.targets.tflite.program import T
+from edgec.targets.tflite.refusal import refuse
+from edgec.targets.tflite.table import lowers
 
 SEGMENTS = {
     "mul": ("UNSORTED_SEGMENT_PROD", "UnsortedSegmentProdOptions", "MUL"),

@@ -14,12 +14,14 @@ from ai_edge_litert import schema_py_generated as schema
 from edgec.ir.graph import Node
 from edgec.ir.types import DataType
 from edgec.targets.tflite.builder import options
+from edgec.targets.tflite.call import Call
 from edgec.targets.tflite.layout import FIXED, LayoutRule
 from edgec.targets.tflite.layout.rules import Along, DropsAxes
-from edgec.targets.tflite.lowering import Call, lowers, refuse
 from edgec.targets.tflite.operators.activation import AXIS_LAST
 from edgec.targets.tflite.operators.elementwise import SMALL_INTEGERS
 from edgec.targets.tflite.program import T
+from edgec.targets.tflite.refusal import refuse
+from edgec.targets.tflite.table import lowers
 
 
 def descending(call: Call, x: T) -> T:

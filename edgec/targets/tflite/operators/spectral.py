@@ -11,8 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from edgec.ir.types import Array, DataType
-from edgec.targets.tflite.lowering import Call, lowers, refuse
+from edgec.targets.tflite.call import Call
 from edgec.targets.tflite.program import T
+from edgec.targets.tflite.refusal import refuse
+from edgec.targets.tflite.table import lowers
 
 LENGTH_LIMIT = 8192
 """A matrix of this size squared is 256 MB; longer transforms need a fast algorithm."""

@@ -11,8 +11,10 @@ import math
 import numpy as np
 
 from edgec.ir.types import DataType
-from edgec.targets.tflite.lowering import Call, lowers, refuse
+from edgec.targets.tflite.call import Call
 from edgec.targets.tflite.program import T
+from edgec.targets.tflite.refusal import refuse
+from edgec.targets.tflite.table import lowers
 
 
 @lowers("Col2Im")
