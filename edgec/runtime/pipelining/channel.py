@@ -28,10 +28,15 @@ class Channel(Generic[T]):
 
     An item may enter only when fewer than ``capacity`` numbers lie between it and the next one to leave.  The next one
     can therefore always enter, so producers that wait for room never wait for each other.
+
+    Those who wait for room are woken when half of it is free, or when nothing can leave before one of them enters: so a
+    full queue costs a change of threads for every few items and not for each.
     """
 
     def __init__(self, capacity: int):
         self.capacity = capacity
+        self._low = capacity // 2
+        self._blocked = self._starved = 0  # how many wait for room, and for an item
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
         self._ready = threading.Condition(self._lock)
@@ -55,7 +60,7 @@ class Channel(Generic[T]):
                 left = None if end is None else end - time.monotonic()
                 if left is not None and left <= 0:
                     return False
-                self._room.wait(left)
+                self._wait_for_room(left)
             if self._end is not None:
                 return False
             entering(self._next_in)
@@ -67,7 +72,7 @@ class Channel(Generic[T]):
         """Enter an item with a number, as soon as there is room."""
         with self._lock:
             while number >= self._next_out + self.capacity:
-                self._room.wait()
+                self._wait_for_room(None)
             self._enter(number, item)
 
     def get(self) -> tuple[int, T] | None:
@@ -79,13 +84,19 @@ class Channel(Generic[T]):
                 if self._end is not None and self._next_out >= self._end:
                     self._wake()
                     return None
-                self._ready.wait(HEARTBEAT_S)
+                self._starved += 1
+                try:
+                    self._ready.wait(HEARTBEAT_S)
+                finally:
+                    self._starved -= 1
             self._measure()
             number = self._next_out
             item = self._items.pop(number)
             self._next_out += 1
-            self._room.notify_all()
-            if self._next_out in self._items or self._next_out == self._end:
+            follows = self._next_out in self._items
+            if self._blocked and (len(self._items) <= self._low or not follows):
+                self._room.notify_all()
+            if self._starved and (follows or self._next_out == self._end):
                 self._ready.notify_all()
             return number, item
 
@@ -122,11 +133,19 @@ class Channel(Generic[T]):
             elapsed = self._since - self._first
             return Depth(len(self._items), self._largest, self._area / elapsed if elapsed else 0.0)
 
+    def _wait_for_room(self, seconds: float | None) -> None:
+        self._blocked += 1
+        try:
+            self._room.wait(seconds)
+        finally:
+            self._blocked -= 1
+
     def _enter(self, number: int, item: T) -> None:
         self._measure()
         self._items[number] = item
-        self._largest = max(self._largest, len(self._items))
-        if number == self._next_out:
+        if len(self._items) > self._largest:
+            self._largest = len(self._items)
+        if self._starved and number == self._next_out:
             self._ready.notify()
 
     def _wake(self) -> None:

@@ -29,7 +29,7 @@ from edgec.runtime.pipelining.stage import (
 log = logging.getLogger(__name__)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Item:
     """A value on its way; once ``error`` is set or its future is cancelled, the stages only pass it on."""
 
@@ -72,9 +72,15 @@ class Engine:
             for position, stage in enumerate(stages)
             for clock in self._clocks[position]
         ]
+        self._workers = frozenset(self._threads)
         for thread in self._threads:
             thread.start()
         close_at_exit(self)
+        try:
+            self._bind()
+        except BaseException:
+            self._end(cancel=True)
+            raise
 
     # What users' threads call
 
@@ -86,12 +92,11 @@ class Engine:
             Closed: EDG722; Stopped: EDG731.
         """
         check_process(self.process)
-        if threading.current_thread() in self._threads:
+        if threading.current_thread() in self._workers:
             timeout = 0.0  # a callback that waited for room would keep the stages from making it
-        with self._lock:
-            self._refuse_if_stopped()
-            if self._first == 0.0:
-                self._first = time.monotonic()
+        if self._failures:
+            with self._lock:
+                raise self._stopped()
         if not self._channels[0].append(item, timeout, lambda number: self._enter(number, item)):
             if self._channels[0].ended:
                 raise Closed("EDG722", "the pipeline is closed", help="submit before close()")
@@ -106,7 +111,7 @@ class Engine:
         """Take nothing more; finish or cancel what is under way; end the threads. False when they did not in time."""
         check_process(self.process)
         self._end(cancel=not drain)
-        if threading.current_thread() in self._threads:
+        if threading.current_thread() in self._workers:
             return False
         end = None if timeout is None else time.monotonic() + timeout
         for thread in self._threads:
@@ -162,14 +167,20 @@ class Engine:
             queue_limit=channel.capacity,
         )
 
+    def _bind(self) -> None:
+        threads = iter(self._threads)
+        for stage in self._stages:
+            for _ in range(stage.workers):
+                thread = next(threads)
+                assert thread.native_id is not None, "it was started"
+                stage.bind(thread.native_id)
+
     def _enter(self, number: int, item: Item) -> None:
         with self._lock:
+            if self._first == 0.0:
+                self._first = time.monotonic()
             self._submitted += 1
             self._under_way[number] = item
-
-    def _refuse_if_stopped(self) -> None:
-        if self._failures:
-            raise self._stopped()
 
     def _behind_failure(self, number: int) -> bool:
         return bool(self._failures) and number > min(self._failures)
@@ -194,7 +205,8 @@ class Engine:
 
     def _serve(self, position: int, clock: Clock) -> None:
         stage, channel = self._stages[position], self._channels[position]
-        function, device = stage.function, self._devices.get(stage.device or "")
+        function = stage.function
+        device = self._devices.get(stage.device or "", contextlib.nullcontext())
         last = position == len(self._stages) - 1
         while True:
             start = time.monotonic()
@@ -208,7 +220,7 @@ class Engine:
             if position == 0:
                 self._begin(item)
             if not item.dropped:
-                with contextlib.nullcontext() if device is None else device:
+                with device:
                     begun = time.monotonic()
                     clock.blocked_s += begun - got
                     self._work(function, stage, number, item, clock)
@@ -237,11 +249,12 @@ class Engine:
             item.dropped, item.value = True, None
 
     def _work(self, function: Any, stage: Stage, number: int, item: Item, clock: Clock) -> None:
-        with self._lock:
-            if self._behind_failure(number):
-                item.error = self._stopped()
-            elif self._cancelling:
-                item.error = Closed("EDG722", "the pipeline was closed before the item was done")
+        if self._failures or self._cancelling:
+            with self._lock:
+                if self._behind_failure(number):
+                    item.error = self._stopped()
+                elif self._cancelling:
+                    item.error = Closed("EDG722", "the pipeline was closed before the item was done")
             if item.error is not None:
                 item.dropped, item.value = True, None
                 return

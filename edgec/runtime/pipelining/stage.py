@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -23,9 +25,12 @@ class Stage:
         queue: items that may wait before it; the pipeline's own where None.
         executor: where the work runs instead of the worker's thread, each worker waiting for its result: for example a
             ``ProcessPoolExecutor`` with the start method "spawn", for work in pure Python. It stays open.
+        cores: numbers of the processor cores that its threads may run on, on Linux; None leaves them to the system. A
+            core of its own keeps the system from moving the limiting stage about, and other stages from taking turns
+            with it. Threads and processes that the work starts are bound to the same cores.
 
     Raises:
-        UsageError: EDG733 for a count below 1, or work that cannot be called.
+        UsageError: EDG733 for a count below 1, work that cannot be called, or cores that this process does not have.
     """
 
     name: str
@@ -34,6 +39,7 @@ class Stage:
     device: str | None = None
     queue: int | None = None
     executor: Executor | None = None
+    cores: Collection[int] | None = None
 
     def __post_init__(self) -> None:
         for label, value in (("workers", self.workers), ("queue", self.queue)):
@@ -41,6 +47,32 @@ class Stage:
                 raise UsageError("EDG733", f"{label} of the stage '{self.name}' must be at least 1, not {value}")
         if not callable(self.work) and not callable(getattr(self.work, "run", None)):
             raise UsageError("EDG733", f"the work of the stage '{self.name}' is neither a function nor a session")
+        if self.cores is not None:
+            self._check_cores(frozenset(self.cores))
+
+    def _check_cores(self, cores: frozenset[int]) -> None:
+        title = f"cores of the stage '{self.name}' cannot be had"
+        if self.executor is not None:
+            raise UsageError("EDG733", title, why="its work does not run in its own threads but in the executor")
+        if sys.platform != "linux":
+            raise UsageError("EDG733", title, why="threads are bound to cores on Linux only")
+        allowed = os.sched_getaffinity(0)
+        if not cores or not cores <= allowed:
+            why = f"they are {sorted(cores)}, this process may use {sorted(allowed)}"
+            raise UsageError("EDG733", title, why=why)
+
+    def bind(self, thread: int) -> None:
+        """Bind a thread, by the system's number of it, to the stage's cores.
+
+        Raises:
+            UsageError: EDG733 when the system has taken the cores away since the stage was made.
+        """
+        if self.cores is None or sys.platform != "linux":
+            return
+        try:
+            os.sched_setaffinity(thread, self.cores)
+        except OSError as error:
+            raise UsageError("EDG733", f"cores of the stage '{self.name}' cannot be had", why=str(error)) from error
 
     @property
     def function(self) -> Callable[[Any], Any]:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from edgec.runtime.pipelining.channel import Channel
 
 
-@settings(max_examples=30, deadline=None)
-@given(count=st.integers(0, 40), capacity=st.integers(1, 6), producers=st.integers(1, 5), seed=st.integers(0, 99))
+@settings(max_examples=50, deadline=None)
+@given(count=st.integers(0, 60), capacity=st.integers(1, 12), producers=st.integers(1, 14), seed=st.integers(0, 99))
 def test_whatever_the_order_of_entry_items_leave_in_the_order_of_their_numbers(
     count: int, capacity: int, producers: int, seed: int
 ) -> None:
@@ -65,6 +65,41 @@ def test_room_is_waited_for_and_the_end_is_told_to_everyone() -> None:
         thread.join(5)
     assert sorted(ends, key=str) == [(1, "b"), (2, "c"), None, None]
     assert channel.depth().now == 0 and channel.depth().largest == 2
+
+
+def test_those_who_wait_for_room_are_woken_for_several_items_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    channel: Channel[int] = Channel(8)
+    waits: list[int] = []
+    wait = channel._wait_for_room
+    monkeypatch.setattr(channel, "_wait_for_room", lambda seconds: (waits.append(1), wait(seconds)))
+    count = 200
+    producer = threading.Thread(target=lambda: [channel.put(number, number) for number in range(count)])
+    producer.start()
+    for number in range(count):
+        while channel.depth().now < 4 and number < count - 8:  # the consumer is the slower one
+            time.sleep(0.0001)
+        assert channel.get() == (number, number)
+    producer.join(5)
+    assert len(waits) <= count / 4 + 2
+
+
+def test_a_number_that_waits_for_room_enters_when_all_others_have_left() -> None:
+    """Numbers behind it that were let in meanwhile fill more than half of the queue, and cannot leave before it."""
+    channel: Channel[int] = Channel(8)
+    for number in range(8):
+        channel.put(number, number)
+    late = threading.Thread(target=lambda: channel.put(8, 8))
+    late.start()
+    while not channel._blocked:
+        time.sleep(0.001)
+    assert channel.get() == (0, 0)
+    for number in range(1, 7):
+        assert channel.get() == (number, number)
+        channel.put(number + 8, number + 8)  # enters at once, since it never had to wait
+    assert channel.get() == (7, 7)
+    late.join(5)
+    assert not late.is_alive()
+    assert [channel.get() for _ in range(7)] == [(number, number) for number in range(8, 15)]
 
 
 def test_the_mean_depth_is_weighted_with_time(monkeypatch: pytest.MonkeyPatch) -> None:

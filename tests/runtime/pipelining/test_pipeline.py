@@ -13,7 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
@@ -265,6 +265,38 @@ def test_work_may_run_in_processes() -> None:
         assert isinstance(error, StageError) and isinstance(error.__cause__, FileNotFoundError)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are bound to cores on Linux only")
+def test_a_stage_runs_on_its_own_cores_and_leaves_the_caller_alone() -> None:
+    before = os.sched_getaffinity(0)
+    core = min(before)
+
+    def where(item: list[set[int]]) -> list[set[int]]:
+        return [*item, os.sched_getaffinity(0)]
+
+    with Pipeline([Stage("bound", where, workers=2, cores={core}), Stage("free", where)]) as pipeline:
+        assert list(pipeline.map([[], [], []])) == [[{core}, before]] * 3
+    assert os.sched_getaffinity(0) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are bound to cores on Linux only")
+def test_cores_that_were_taken_away_meanwhile_are_an_error_and_no_thread_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stages = [Stage("first", double), Stage("gone", double, cores={min(os.sched_getaffinity(0))})]
+
+    def refuse(thread: int, cores: object) -> None:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(os, "sched_setaffinity", refuse)
+    with pytest.raises(UsageError, match="'gone'") as caught:
+        Pipeline(stages, name="refused")
+    assert caught.value.code == "EDG733"
+    deadline = time.monotonic() + LONG
+    while any(thread.name.startswith("refused") for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_statistics_name_the_slowest_stage() -> None:
     def slow(value: int) -> int:
         time.sleep(0.01)
@@ -432,6 +464,9 @@ def test_items_are_not_kept() -> None:
         lambda: Stage("a", double, workers=0),
         lambda: Stage("a", double, queue=0),
         lambda: Stage("a", 3),
+        lambda: Stage("a", double, cores=[]),
+        lambda: Stage("a", double, cores=[10_000]),
+        lambda: Stage("a", double, cores=[0], executor=ThreadPoolExecutor(1)),
     ],
 )
 def test_arguments_that_make_no_pipeline_are_refused(make) -> None:  # type: ignore[no-untyped-def]
