@@ -86,7 +86,8 @@ class OpenCLPool:
         """An uninitialised ``pyopencl.array.Array`` on the device; errors as in :meth:`allocate`."""
         import pyopencl.array
 
-        return pyopencl.array.Array(self._queue, shape, np.dtype(dtype), allocator=self.allocate)
+        extents = shape if isinstance(shape, int) else tuple(shape)
+        return pyopencl.array.Array(self._queue, extents, np.dtype(dtype), allocator=self.allocate)
 
     def put(self, array: npt.NDArray[Any]) -> Any:
         """A copy of a host array on the device; errors as in :meth:`allocate`."""
