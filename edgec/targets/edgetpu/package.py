@@ -1,7 +1,8 @@
 """Decode what the Edge TPU compiler made: runtime version, chip, parameter bytes, and the operators that it left.
 
 A compiled ``.tflite`` holds custom operators ``edgetpu-custom-op``; their options are a flexbuffer map whose entry "4"
-is a flatbuffer ``Package`` (file identifier DWN1), which holds flatbuffers ``Executable``.
+is a flatbuffer ``Package`` (file identifier DWN1), which holds flatbuffers ``Executable``.  Entry "7" may hold further
+packages, for other chips, one of which runs instead.
 
 Source: tflite/custom_op_data.cc and executable/executable.fbs of github.com/google-coral/libedgetpu; field numbers
 count from 0 in the order of that schema.
@@ -10,6 +11,7 @@ count from 0 in the order of that schema.
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +19,13 @@ from typing import Any, Final
 
 from edgec.errors import ModelError
 from edgec.targets.tflite.flatbuffer import Malformed, Reader, Table
-from edgec.targets.tflite.graph import FlatModel, parse, read
+from edgec.targets.tflite.graph import FlatModel, FlatOperator, parse, read
 
 CUSTOM_OPERATOR: Final = "edgetpu-custom-op"
 EXECUTABLE_KINDS: Final = ("stand-alone", "parameter-caching", "execution-only")
 MAX_EXECUTABLES: Final = 256
+CHIP: Final = "beagle"
+"""The Coral Edge TPU."""
 
 _DAMAGE = (
     ArithmeticError,
@@ -179,7 +183,8 @@ def is_compiled(model: FlatModel) -> bool:
 
 def _package_of(options: bytes, name: str) -> Package:
     try:
-        return read_package(_serialized(options))
+        packages = [read_package(content) for content in _serialized(options)]
+        return next((item for item in packages if CHIP in item.chips), packages[0])
     except _DAMAGE as error:
         raise ModelError(
             "EDG114",
@@ -190,16 +195,23 @@ def _package_of(options: bytes, name: str) -> Package:
         ) from error
 
 
-def _serialized(options: bytes) -> bytes:
-    """Entry "4" of the flexbuffer map."""
+def _serialized(options: bytes) -> list[bytes]:
+    """Entry "4" of the flexbuffer map, and those of the list in its entry "7"."""
     from flatbuffers import flexbuffers
 
     if len(options) < 3:
         raise Malformed("the custom operator has no options")
-    entry = flexbuffers.GetRoot(options).AsMap["4"]
-    if not entry.IsString:
+    entries = flexbuffers.GetRoot(options).AsMap
+    if not entries["4"].IsString:
         raise Malformed("the custom operator's options hold no program")
-    return bytes(entry.AsStringBytes)
+    contents = [bytes(entries["4"].AsStringBytes)]
+    try:
+        further = entries["7"].AsVector
+    except KeyError:  # older compilers write none
+        return contents
+    if len(further) > MAX_EXECUTABLES:
+        raise Malformed("there are too many programs")
+    return [*contents, *(bytes(item.AsStringBytes) for item in further)]
 
 
 def read_package(data: bytes) -> Package:
@@ -260,14 +272,18 @@ def _layer(table: Table) -> Layer:
 def leftovers(source: FlatModel, compiled: Sequence[Compiled]) -> list[int]:
     """Positions in the source of the operators that are still operators in the compiled files.
 
-    An operator is found again by the names of its results; names that occur twice in the source are matched in order.
+    An operator is found again by what it is and by the names of its results.  Of several that are alike in the source
+    the last ones are taken, as the Edge TPU's part comes first.
     """
-    kept = {name for item in compiled for name in _result_names(item)}
-    return [
-        operator.index for operator in source.main.operators if any(tensor.name in kept for tensor in operator.outputs)
-    ]
+    kept = Counter(_identity(item.model.main.operators[index]) for item in compiled for index, _, _ in item.left)
+    found = []
+    for operator in reversed(source.main.operators):
+        identity = _identity(operator)
+        if kept[identity]:
+            kept[identity] -= 1
+            found.append(operator.index)
+    return found[::-1]
 
 
-def _result_names(item: Compiled) -> set[str]:
-    graph = item.model.main
-    return {tensor.name for index, _, _ in item.left for tensor in graph.operators[index].outputs}
+def _identity(operator: FlatOperator) -> tuple[str, ...]:
+    return (operator.title, *(tensor.name for tensor in operator.outputs))

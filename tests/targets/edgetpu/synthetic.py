@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -145,14 +145,44 @@ class Raw:
         return self.content
 
 
-def custom_options(content: bytes | None = None) -> bytes:
+def custom_options(content: bytes | None = None, *, further: Sequence[bytes] | None = None, chip: str = "") -> bytes:
+    """The options of the custom operator.
+
+    Args:
+        further: packages for other chips, as new compilers list them (none: an older compiler).
+        chip: the entry that only the oldest compilers write.
+    """
     builder = flexbuffers.Builder()
     with builder.Map():
         builder.Key("1")
         builder.Int(0)
+        if chip:
+            builder.Key("2")
+            builder.String(chip)
         builder.Key("4")
         builder.String(Raw(package() if content is None else content))
+        if further is not None:
+            builder.Key("5")
+            builder.Int(-1)
+            builder.Key("6")
+            with builder.Vector():
+                for number in range(1 + len(further)):
+                    builder.Int(number)
+            builder.Key("7")
+            with builder.Vector():
+                for item in further:
+                    builder.String(Raw(item))
     return bytes(builder.Finish())
+
+
+def give_options(path: Path, options: Mapping[int, bytes]) -> None:
+    """Options of custom operators, by their positions, in a file that is there already."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes(), 0))
+    for position, content in options.items():
+        model.subgraphs[0].operators[position].customOptions = list(content)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
 
 
 def compiled(

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from edgec.converter.importers import inspect_source
 from edgec.errors import EdgecError, ModelError
 from edgec.targets.edgetpu.mapping import predict
-from edgec.targets.edgetpu.package import decode, decode_bytes, read_package
+from edgec.targets.edgetpu.package import decode, decode_bytes, leftovers, read_package
 from edgec.targets.edgetpu.report import describe
-from edgec.targets.tflite.graph import parse
+from edgec.targets.tflite.graph import parse, read
 from tests.targets.edgetpu.pairs import pair
-from tests.targets.edgetpu.synthetic import Net, Part, compiled, custom_options, package
+from tests.targets.edgetpu.synthetic import Net, Part, compiled, custom_options, give_options, package
 
 
 def source(folder: Path) -> Path:
@@ -34,6 +34,50 @@ def test_a_synthetic_package_is_decoded() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "runtime", "cached"),
+    [
+        (custom_options(chip="beagle"), 13, 640),
+        (custom_options(), 13, 640),
+        (custom_options(further=()), 13, 640),
+        (custom_options(package((Part(0, 8, chip="other"),), 10), further=(package(runtime=14),)), 14, 640),
+        (custom_options(package((Part(0, 8),), 12), further=(package((Part(1, 9, chip="other"),), 14),)), 12, 0),
+    ],
+    ids=["compiler 1.0", "compiler 2", "compiler 16", "another chip first", "another chip behind"],
+)
+def test_the_options_of_every_compiler_are_read(options: bytes, runtime: int, cached: int, tmp_path: Path) -> None:
+    facts = decode(compiled(source(tmp_path), tmp_path / "made.tflite", options=options)).to_json()
+    assert (facts["minimum_runtime_version"], facts["cached_parameter_bytes"]) == (runtime, cached)
+    assert facts["chips"] == ["beagle"]
+
+
+def test_several_programs_in_one_file_are_added_up(tmp_path: Path) -> None:
+    """With several subgraphs (option -a of the compiler) a file holds several custom operators."""
+    first = package((Part(2, parameters=10), Part(1, parameters=100)), runtime=12)
+    second = package((Part(0, parameters=1000),), runtime=14)
+    net = Net()
+    y = net.add("CUSTOM", [net.input(1, 8)], (1, 8), custom="edgetpu-custom-op")
+    y = net.add("ELU", [y], (1, 8))
+    y = net.add("CUSTOM", [y], (1, 8), custom="edgetpu-custom-op")
+    path = net.write(tmp_path / "made.tflite", y)
+    give_options(path, {0: custom_options(first), 2: custom_options(second)})
+    facts = decode(path).to_json()
+    assert facts["subgraphs_on_device"] == 2
+    assert facts["minimum_runtime_version"] == 14
+    assert (facts["cached_parameter_bytes"], facts["streamed_parameter_bytes"]) == (100, 1010)
+    assert facts["left_on_cpu"] == [{"index": 1, "operator": "ELU"}]
+
+
+def test_operators_that_are_alike_are_told_apart_by_their_order(tmp_path: Path) -> None:
+    net = Net()
+    x = net.convolution(net.input(1, 8, 8, 4), 4, "same")
+    x = net.add("RELU", [x], (1, 8, 8, 4), name="same")
+    x = net.add("RELU", [x], (1, 8, 8, 4), name="same")
+    plain = net.write(tmp_path / "model.tflite", net.add("ELU", [x], (1, 8, 8, 4), name="same"))
+    made = decode(compiled(plain, tmp_path / "made.tflite", left=[2, 3]))
+    assert leftovers(read(plain), [made]) == [2, 3]
+
+
+@pytest.mark.parametrize(
     "options",
     [
         b"",
@@ -41,9 +85,10 @@ def test_a_synthetic_package_is_decoded() -> None:
         custom_options(b""),
         custom_options(b"not a package"),
         custom_options(package(())),
+        custom_options(further=(b"not a package",)),
         b"\x04\x28\x01",
     ],
-    ids=["none", "zeros", "empty", "text", "no executable", "string"],
+    ids=["none", "zeros", "empty", "text", "no executable", "damaged further", "string"],
 )
 def test_damaged_programs(options: bytes, tmp_path: Path) -> None:
     made = compiled(source(tmp_path), tmp_path / "made.tflite", options=options)
