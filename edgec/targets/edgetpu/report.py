@@ -21,6 +21,7 @@ def facts(flat: FlatModel, mapping: Mapping) -> dict[str, Any]:
         "operators_on_cpu": len(mapping.positions(Verdict.UNSUPPORTED)),
         "operators_uncertain": len(mapping.positions(Verdict.UNCERTAIN)),
         "constant_bytes": memory.constants,
+        "expected_parameter_bytes": memory.expected,
         "cached_parameter_bytes": memory.cached.to_json(),
         "streamed_parameter_bytes": memory.streamed.to_json(),
         "boundary_bytes": mapping.boundary_bytes,
@@ -50,7 +51,10 @@ def describe(flat: FlatModel, mapping: Mapping) -> list[str]:
         )
     for position in estimate(flat.main, mapping.positions(Verdict.OK)).inflating:
         name = flat.main.operators[position].name
-        sentences.append(f"FULLY_CONNECTED '{name}' has so large an operand that its parameters may grow many times")
+        sentences.append(
+            f"RESHAPE '{name}' flattens a map whose channels are no multiple of 4: it may bring as many parameter "
+            "bytes as the square of its elements; pad the channels to a multiple of 4, or average first"
+        )
     return sentences
 
 

@@ -57,6 +57,35 @@ def weights_at_run_time(net: Net) -> T:
     return net.add("FULLY_CONNECTED", [x, weights, None], (1, 8), options("FullyConnected"))
 
 
+def shape_at_run_time(net: Net) -> T:
+    x, shape = net.input(1, 4, 4), net.input(2, name="shape", dtype=DataType.INT8)
+    return net.add("RESHAPE", [x, shape], (1, 16))
+
+
+def two_rows(net: Net) -> T:
+    weights = net.constant(np.ones((8, 4)), DataType.INT8)
+    return net.add("FULLY_CONNECTED", [net.input(2, 4), weights, None], (2, 8), options("FullyConnected"))
+
+
+def boxes(count: int, values: int) -> Callable[[Net], T]:
+    def build(net: Net) -> T:
+        x, y = net.input(1, count - 1, values), net.input(1, 1, values, name="y")
+        return net.add("CONCATENATION", [x, y], (1, count, values), options("Concatenation", axis=1))
+
+    return build
+
+
+def transposed(size: int) -> Callable[[Net], T]:
+    def build(net: Net) -> T:
+        shape, weights = [1, size, size, 32], net.constant(np.ones((32, 2, 2, 8)), DataType.INT8)
+        kept = options("TransposeConv", strideH=2, strideW=2)
+        return net.add(
+            "TRANSPOSE_CONV", [net.constant(shape), weights, net.input(1, size // 2, size // 2, 8)], shape, kept
+        )
+
+    return build
+
+
 def concatenated(*, zero: bool, more: bool = False) -> Callable[[Net], T]:
     def build(net: Net) -> T:
         x = net.input(1, 4, 4, 2)
@@ -109,7 +138,11 @@ CASES: list[Case] = [
     ("custom operator", "EDG411", UNSUPPORTED, custom),
     ("float", "EDG410", UNSUPPORTED, floating),
     ("quantize of a float input", "EDG410", UNSUPPORTED, quantized_input),
-    ("open extent", "EDG413", UNSUPPORTED, unary("RELU", (-1, 4), (-1, 4))),
+    ("open batch", "", OK, unary("RELU", (-1, 4), (-1, 4))),
+    ("open height", "EDG413", UNSUPPORTED, unary("RELU", (1, -1, 4, 8), (1, -1, 4, 8))),
+    ("shape computed at run time", "EDG413", UNSUPPORTED, shape_at_run_time),
+    ("operator younger than the compiler", "EDG411", UNSUPPORTED, unary("GELU", (1, 4), (1, 4))),
+    ("normalization", "EDG428", UNCERTAIN, unary("L2_NORMALIZATION", (1, 1, 1, 128), (1, 1, 1, 128))),
     ("weights at run time", "EDG413", UNSUPPORTED, weights_at_run_time),
     ("batch of 2", "EDG414", UNSUPPORTED, unary("RELU", (2, 4, 4, 8), (2, 4, 4, 8))),
     ("five dimensions, outer ones 1", "", OK, unary("RELU", (1, 1, 4, 4, 8), (1, 1, 4, 4, 8))),
@@ -117,7 +150,9 @@ CASES: list[Case] = [
     ("resize by 2", "", OK, resize(8, 8)),
     ("resize by 4", "EDG412", UNCERTAIN, resize(16, 16)),
     ("resize by 2 and 16", "EDG412", UNSUPPORTED, resize(8, 64)),
-    ("nearest resize by 16", "EDG412", UNSUPPORTED, resize(64, 64, "RESIZE_NEAREST_NEIGHBOR")),
+    ("resize to half", "EDG412", UNCERTAIN, resize(2, 2)),
+    ("nearest resize by 2", "", OK, resize(8, 8, "RESIZE_NEAREST_NEIGHBOR")),
+    ("nearest resize by 16", "EDG412", UNCERTAIN, resize(64, 64, "RESIZE_NEAREST_NEIGHBOR")),
     (
         "pooling",
         "",
@@ -142,14 +177,21 @@ CASES: list[Case] = [
     ("split of the batch", "EDG417", UNSUPPORTED, split(0, (1, 4, 4, 8), (1, 4, 4, 8))),
     ("packed batch", "EDG417", UNSUPPORTED, packed(0)),
     ("softmax", "", OK, unary("SOFTMAX", (1, 1000), (1, 1000), options=options("Softmax", beta=1.0))),
-    ("softmax of a plane", "EDG418", UNSUPPORTED, unary("SOFTMAX", (1, 4, 4, 8), (1, 4, 4, 8))),
+    ("softmax of a plane", "EDG418", UNCERTAIN, unary("SOFTMAX", (1, 4, 4, 8), (1, 4, 4, 8))),
+    ("two rows of a fully connected layer", "EDG418", UNCERTAIN, two_rows),
     ("softmax of 20000", "EDG418", UNSUPPORTED, unary("SOFTMAX", (1, 20000), (1, 20000))),
     ("slice", "", OK, unary("STRIDED_SLICE", (1, 4, 4, 8), (1, 2, 4, 8), [0] * 4, [1, 2, 4, 8], ONES)),
     (
         "slice with stride 2",
         "EDG420",
-        UNSUPPORTED,
+        UNCERTAIN,
         unary("STRIDED_SLICE", (1, 4, 4, 8), (1, 2, 4, 8), [0] * 4, [1, 4, 4, 8], [1, 2, 1, 1]),
+    ),
+    (
+        "slice with stride 2 along the channels",
+        "EDG420",
+        UNSUPPORTED,
+        unary("STRIDED_SLICE", (1, 4, 4, 8), (1, 4, 4, 4), [0] * 4, [1, 4, 4, 8], [1, 1, 1, 2]),
     ),
     (
         "slice with a new axis",
@@ -168,7 +210,19 @@ CASES: list[Case] = [
     ("transpose", "EDG421", UNCERTAIN, unary("TRANSPOSE", (1, 4, 4, 8), (1, 8, 4, 4), [0, 3, 1, 2])),
     ("mean over 256 x 128", "EDG422", UNSUPPORTED, unary("MEAN", (1, 256, 128, 4), (1, 4), [1, 2])),
     ("mean over 100 x 100", "EDG422", UNCERTAIN, unary("MEAN", (1, 100, 100, 4), (1, 4), [1, 2])),
-    ("reshape of 8 million", "EDG422", UNCERTAIN, unary("RESHAPE", (1, 2048, 4096), (1, 4096, 2048), [1, 4096, 2048])),
+    ("boxes of SSD MobileNet", "", OK, unary("RESHAPE", (1, 19, 19, 273), (1, 1083, 91), [1, 1083, 91])),
+    ("boxes of YOLO", "EDG422", UNCERTAIN, unary("RESHAPE", (1, 3, 784, 85), (1, 2352, 85), [1, 2352, 85])),
+    ("reshape that moves nothing", "", OK, unary("RESHAPE", (1, 640, 640, 3), (640, 640, 3), [640, 640, 3])),
+    ("scores of SSD MobileNet", "", OK, unary("LOGISTIC", (1, 2034, 91), (1, 2034, 91))),
+    ("scores of EfficientDet", "EDG422", UNCERTAIN, unary("LOGISTIC", (1, 19206, 90), (1, 19206, 90))),
+    ("activation of a large map", "", OK, unary("LOGISTIC", (1, 320, 320, 32), (1, 320, 320, 32))),
+    ("activation of a huge map", "EDG422", UNCERTAIN, unary("LOGISTIC", (1, 640, 640, 16), (1, 640, 640, 16))),
+    ("list of 3087 boxes", "EDG422", UNCERTAIN, boxes(3087, 85)),
+    ("list of 1917 boxes", "", OK, boxes(1917, 91)),
+    ("transposed convolution", "", OK, transposed(64)),
+    ("large transposed convolution", "EDG422", UNCERTAIN, transposed(512)),
+    ("recurrence over 28 features", "", OK, unary("UNIDIRECTIONAL_SEQUENCE_LSTM", (1, 28, 28), (1, 28, 20))),
+    ("recurrence over 1280 features", "EDG422", UNCERTAIN, unary("LSTM", (1, 5, 1280), (1, 5, 32))),
     ("zeros behind", "", OK, concatenated(zero=True)),
     ("ones behind", "EDG423", UNSUPPORTED, concatenated(zero=False)),
     ("zeros among three", "EDG423", UNSUPPORTED, concatenated(zero=True, more=True)),
@@ -189,11 +243,22 @@ def test_one_operator(rule: str, verdict: Verdict, build: Callable[[Net], T], tm
 
 
 @pytest.mark.parametrize(
-    ("code", "version", "verdict"), [("QUANTIZE", 2, OK), ("QUANTIZE", 3, UNSUPPORTED), ("RELU", 4, UNCERTAIN)]
+    ("code", "version", "verdict"),
+    [
+        ("QUANTIZE", 2, OK),
+        ("QUANTIZE", 3, UNSUPPORTED),
+        ("CONV_2D", 5, OK),
+        ("CONV_2D", 6, UNSUPPORTED),
+        ("FULLY_CONNECTED", 6, OK),
+        ("FULLY_CONNECTED", 9, UNCERTAIN),
+        ("RELU", 4, UNCERTAIN),
+    ],
 )
 def test_operator_versions(code: str, version: int, verdict: Verdict, tmp_path: Path) -> None:
     net = Net()
-    graph = net.graph(tmp_path, net.add(code, [net.input(1, 4)], (1, 4)))
+    x = net.input(1, 1, 1, 4)
+    made = net.convolution(x, 4) if code == "CONV_2D" else net.add(code, [x], x.shape)
+    graph = net.graph(tmp_path, made)
     node = alone(replace(graph.operators[0], version=version))
     assert (node.verdict, node.rule) == (verdict, "" if verdict is OK else "EDG425")
 
