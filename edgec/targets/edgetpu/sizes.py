@@ -10,7 +10,7 @@ from edgec.targets.tflite.graph import FlatOperator, FlatTensor
 
 BOOK: Final = Rulebook()
 
-MEAN_SEEN: Final = 64 * 64
+MEAN_SEEN: Final = 64 * 128
 MEAN_REFUSED: Final = 256 * 128
 FLAT_SEEN: Final = 2034 * 91
 """Elements of the largest list of boxes that was seen on the Edge TPU: SSD MobileNet V2 at 320 x 320, 91 classes."""
@@ -26,13 +26,13 @@ LSTM_SEEN: Final = 900
     "MEAN RESHAPE CONCATENATION LOGISTIC TRANSPOSE_CONV LSTM UNIDIRECTIONAL_SEQUENCE_LSTM",
 )
 def large_operand(operator: FlatOperator) -> Judgement:
-    """A mean over a plane of 256 x 128 is refused, over some 4000 elements it is mapped. Lists of boxes ([1, boxes,
+    """A mean over a plane of 256 x 128 is refused, over 64 x 128 it is mapped. Lists of boxes ([1, boxes,
     classes]) are reshaped, concatenated and put through the logistic function up to 185094 elements for certain;
     beyond, some are mapped and some refused. So are, above 4 million elements, the logistic function and transposed
     convolutions of maps. LSTMs of more than 900 features a step made the compiler fail.
 
     Source: model requirements, the note on Reshape ("Certain reshapes might not be mapped for large tensor sizes");
-    issues 183 and 461 for MEAN; logs of SSD MobileNet (mapped: 1917 and 2034 boxes of 91 classes) against those of
+    issues 183 and 461 for MEAN (the latter splits the plane until it is mapped); logs of SSD MobileNet (mapped: 1917 and 2034 boxes of 91 classes) against those of
     YOLOv5s at 224 x 224 (compiler 16 refuses the RESHAPE to 2352 boxes of 85 values and the last CONCATENATION of 3087)
     and issues 210, 490 and 512, all "otherwise supported, but not mapped due to some unspecified limitation"; issue
     4719 of github.com/ultralytics/ultralytics for the logistic function of 3.3 million elements (mapped); issue 686

@@ -256,11 +256,33 @@ def segmentation(net: Layers, *, size: int = 128, softmax: bool = False) -> list
     return [net.quantize(net.softmax(x) if softmax else x)]
 
 
-def packed_pyramid(net: Layers) -> list[T]:
-    """Two levels of a feature pyramid; upsampling is written as PACK and RESHAPE, and shared heads follow."""
-    x = net.convolve(net.input(1, 40, 40, 3, dtype=DataType.UINT8), 16)
-    low, high = net.convolve(x, 128), net.convolve(net.convolve(x, 32, 3, 2), 128)
-    wide = net.reshape(high, 1, 20, 1, 20, 1, 128)
-    wide = net.add("PACK", [wide, wide], (1, 20, 1, 20, 2, 1, 128), options("Pack", axis=4, valuesCount=2))
-    large = net.reshape(wide, 1, 20, 40, 128)
-    return [net.convolve(high, 24), net.convolve(net.sum(low, large), 24)]
+def fpnlite(net: Layers, *, size: int = 320, classes: int = 91) -> list[T]:
+    """TensorFlow's SSD MobileNet V2 FPNLite: upsampling is written as PACK and RESHAPE, and towers are shared."""
+    x = net.convolve(net.quantize(net.input(1, size, size, 3, dtype=DataType.UINT8)), 32, 3, 2)
+    maps = mobilenet_v2_blocks(net, x)
+    top = net.convolve(maps[-1], 1280)
+    fifth, fourth, third = (net.convolve(x, 128) for x in (top, maps[3], maps[2]))
+    levels = [fifth]
+    for lateral in (fourth, third):
+        levels.append(net.sum(lateral, _packed(net, levels[-1])))
+    levels = [net.separable(levels[2], 128), net.separable(levels[1], 128), fifth]
+    for _ in range(2):
+        levels.append(net.separable(levels[-1], 128, stride=2))
+    boxes, scores = [], []
+    for level in levels:
+        x = level
+        for _ in range(4):
+            x = net.separable(x, 128)
+        cells = 6 * level.shape[1] * level.shape[2]
+        boxes.append(net.reshape(net.separable(x, 24), 1, cells, 4))
+        scores.append(net.reshape(net.separable(x, 6 * classes), 1, cells, classes))
+    box, score = net.concatenate(boxes, 1), net.unary("LOGISTIC", net.concatenate(scores, 1))
+    return [net.custom("TFLite_Detection_PostProcess", [net.dequantize(box), net.dequantize(score)], 1, 10, 4)]
+
+
+def _packed(net: Layers, x: T) -> T:
+    """Twice the height and width, by stacking."""
+    _, height, width, channels = x.shape
+    x = net.add("PACK", [x, x], (1, height, width, 2, channels), options("Pack", axis=3, valuesCount=2))
+    x = net.add("PACK", [x, x], (1, height, 2, width, 2, channels), options("Pack", axis=2, valuesCount=2))
+    return net.reshape(x, 1, 2 * height, 2 * width, channels)

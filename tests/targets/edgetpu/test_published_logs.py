@@ -140,10 +140,20 @@ CASES: dict[str, tuple[Build, Counts, Counts]] = {
         {"QUANTIZE": 1, "PAD": 1},
         {"DEPTH_TO_SPACE": 1, "CONV_2D": 1, "MEAN": 1, "QUANTIZE": 1},
     ),
-    "a feature pyramid of PACK and RESHAPE, compiler 14 (maxbbraun/thermal-face issue 2; issue 708)": (
-        lookalikes.packed_pyramid,
-        {"CONV_2D": 5},
-        {"RESHAPE": 2, "PACK": 1, "ADD": 1, "CONV_2D": 1},
+    "SSD MobileNet V2 FPNLite at 320 x 320, compiler 15 (issue 210: 112, and 50 of which 46 are rebuilt)": (
+        lookalikes.fpnlite,
+        {"QUANTIZE": 1, "ADD": 10, "CONV_2D": 58, "DEPTHWISE_CONV_2D": 37, "RESHAPE": 6},
+        {
+            "PACK": 4,
+            "RESHAPE": 6,
+            "ADD": 2,
+            "CONV_2D": 14,
+            "DEPTHWISE_CONV_2D": 14,
+            "CONCATENATION": 2,
+            "LOGISTIC": 1,
+            "DEQUANTIZE": 2,
+            "CUSTOM:TFLite_Detection_PostProcess": 1,
+        },
     ),
 }
 
