@@ -32,11 +32,12 @@ def large_operand(operator: FlatOperator) -> Judgement:
     convolutions of maps. LSTMs of more than 900 features a step made the compiler fail.
 
     Source: model requirements, the note on Reshape ("Certain reshapes might not be mapped for large tensor sizes");
-    issues 183 and 461 for MEAN (the latter splits the plane until it is mapped); logs of SSD MobileNet (mapped: 1917 and 2034 boxes of 91 classes) against those of
-    YOLOv5s at 224 x 224 (compiler 16 refuses the RESHAPE to 2352 boxes of 85 values and the last CONCATENATION of 3087)
-    and issues 210, 490 and 512, all "otherwise supported, but not mapped due to some unspecified limitation"; issue
-    4719 of github.com/ultralytics/ultralytics for the logistic function of 3.3 million elements (mapped); issue 686
-    for a transposed convolution within a U-Net of 512 x 512; issue 598 for LSTM.
+    issues 183 and 461 for MEAN (the latter splits the plane until it is mapped); logs of SSD MobileNet (mapped: 1917
+    and 2034 boxes of 91 classes) against those of YOLOv5s at 224 x 224 (compiler 16 refuses the RESHAPE to 2352 boxes
+    of 85 values and the last CONCATENATION of 3087) and issues 210, 490 and 512, all "otherwise supported, but not
+    mapped due to some unspecified limitation"; issue 4719 of github.com/ultralytics/ultralytics for the logistic
+    function of 3.3 million elements (mapped); issue 686 for a transposed convolution within a U-Net of 512 x 512; issue
+    598 for LSTM.
     """
     tensor = first(operator)
     if tensor is None:
