@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgec.converter.calibration.images import SUFFIXES, ImageOptions, load_image
-from edgec.converter.verification.data import load_samples
+from edgec.converter.verification.data import load_samples, stand_in
 from edgec.errors import EdgecError, UsageError
 from edgec.execution.load import LoadedArtifact
 from edgec.ir.types import Array
@@ -81,6 +81,9 @@ def _read(
         spec = _one(_real(model, specs[0]))
         array = load_image(file, spec, images)
         return {spec.name: _quantized(model, spec, array, notes)}
+    name = stand_in(file, specs)
+    if name is not None:
+        notes.append(f"'{name}' of '{file.name}' is taken for '{specs[0].name}', the only input")
     try:
         return _sample(file, specs)
     except EdgecError as error:

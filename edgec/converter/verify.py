@@ -7,7 +7,6 @@ SQNR >= 15 dB, integers equal.  The floor is ONNX Runtime with all graph optimis
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -146,37 +145,27 @@ def verify_folder(
         session: options of the artifact's session, such as its delegates; see :func:`edgec.execution.load.load`.
 
     Raises:
-        VerificationError: EDG306 when there is no manifest or the artifact is not the one it describes; otherwise see
+        UsageError: EDG017 when there is no folder or no manifest in it.
+        VerificationError: EDG306 when the artifact is not the one that the manifest describes; otherwise see
             :func:`verify`.
     """
     from edgec.converter.importers import open_source
     from edgec.converter.importers.imported import SourceOptions
-    from edgec.converter.manifest import sha256, source_hash
+    from edgec.converter.manifest import source_hash
+    from edgec.execution.load import locate, unreadable
     from edgec.ir.passes.base import parse_pipeline
-    from edgec.targets import registry
 
-    root = Path(folder)
+    manifest, artifact, spec = locate(folder)
     try:
-        manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
-        artifact = root / Path(manifest["artifact"]["path"]).name
-        target, expected = registry.load(manifest["target"]), manifest["artifact"]["sha256"]
         options, source, layouts = manifest["options"], manifest["source"]["sha256"], manifest["layouts"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise VerificationError(
-            "EDG306",
-            f"'{root}' holds no readable manifest.json",
-            why=str(error),
-            help="give the folder of edgec convert",
-        ) from error
-    if not artifact.is_file() or sha256(artifact) != expected:
-        problem = "is not there" if not artifact.is_file() else "has changed since it was written"
-        raise VerificationError("EDG306", f"the artifact '{artifact.name}' {problem}", where=f"folder '{root}'")
+        precision = manifest["verification"]["precision"]
+    except (KeyError, TypeError) as error:
+        raise unreadable(Path(folder), error) from error
     reading = SourceOptions(options.get("input_shapes") or None, None, options.get("signature"), trust)
     imported = open_source(against, reading)
     for item in parse_pipeline("fold-constants"):
         item.apply(imported.model)
     notes = []
-    spec = target.session(artifact)
     if source_hash(Path(against)) != source:
         notes.append(f"'{Path(against).name}' is not the file that the artifact was made from")
     try:
@@ -190,7 +179,7 @@ def verify_folder(
             samples=samples,
             isolate=isolate,
             layouts=layouts,
-            precision=manifest["verification"]["precision"],
+            precision=precision,
             quantized_io=_quantized_io(manifest),
         )
     except EdgecError as error:

@@ -217,8 +217,9 @@ define(
 define(
     "EDG306",
     EXIT_FAILED,
-    "no manifest",
-    "The folder given to `edgec verify` holds no manifest.json, or its artifact is missing or has another hash.",
+    "artifact is not what was written",
+    "The manifest.json of the folder cannot be read, or the artifact or a file beside it is missing or has another "
+    "hash than the conversion gave it: it was changed, cut short or replaced since. Convert the model again.",
 )
 
 # EDG6xx: passes and the canonical form

@@ -102,6 +102,14 @@ define(
     "`serving_default`. The message lists them, and so does `edgec inspect MODEL`.",
 )
 define(
+    "EDG017",
+    EXIT_USAGE,
+    "no folder of a conversion",
+    "The folder does not exist, or holds no manifest.json. `edgec convert -o FOLDER` and `edgec tune apply -o FOLDER` "
+    "write one; give that folder, not the artifact in it. A conversion whose vendor's tool is missing leaves a plan "
+    "and no manifest: the message names it.",
+)
+define(
     "EDG020",
     EXIT_INTERRUPTED,
     "interrupted",

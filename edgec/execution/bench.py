@@ -179,7 +179,8 @@ def bench(
 
     Raises:
         UsageError: EDG701 when the device is in use and `wait` is off; EDG040 for an option that the session lacks.
-        VerificationError: EDG306 where a manifest or artifact is missing or has changed.
+        UsageError: EDG017 where there is no folder or no manifest in it.
+        VerificationError: EDG306 where an artifact is missing or has changed.
     """
     artifact = _Artifact.at(folder)
     other = None if versus is None else _Artifact.at(versus)

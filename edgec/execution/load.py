@@ -158,9 +158,10 @@ def load(
             :class:`edgec.targets.tflite.options.Options`.  They go before those that tuning found.
 
     Raises:
-        VerificationError: EDG306 where the manifest, the artifact or a file beside it is missing or has changed; EDG302
-            when the runtime refuses it.
-        UsageError: EDG040 for an option that the target's session does not have, or a value that it does not take.
+        VerificationError: EDG306 where the artifact or a file beside it is missing or has changed, or the manifest
+            cannot be read; EDG302 when the runtime refuses it.
+        UsageError: EDG017 where there is no folder or no manifest in it; EDG040 for an option that the target's session
+            does not have, or a value that it does not take.
         EdgecError: EDG521 for a target whose device is not on this machine; EDG520, EDG522 and EDG523 for delegates,
             accelerators and execution providers.
     """
@@ -189,7 +190,8 @@ def locate(folder: str | Path) -> tuple[dict[str, Any], Path, SessionSpec]:
     An artifact that ``edgec tune apply`` wrote is opened with the options that were found for it.
 
     Raises:
-        VerificationError: EDG306 where the manifest, the artifact or a file beside it is missing or has changed.
+        UsageError: EDG017 where there is no folder or no manifest in it.
+        VerificationError: EDG306 where the artifact or a file beside it is missing or has changed.
         EdgecError: EDG521 for a target whose device is not on this machine.
     """
     root = Path(folder)
@@ -206,30 +208,44 @@ def read_manifest(root: Path) -> dict[str, Any]:
     """The ``manifest.json`` of a conversion's folder.
 
     Raises:
-        VerificationError: EDG306 where there is none that can be read.
+        UsageError: EDG017 where there is no such folder, or no manifest in it.
+        VerificationError: EDG306 where it cannot be read.
     """
     path = root / MANIFEST
     if not path.is_file():
-        plans = sorted(item.name for item in root.glob("*.plan.json")) if root.is_dir() else []
-        raise VerificationError(
-            "EDG306",
-            f"'{root}' holds no {MANIFEST}" if root.is_dir() else f"there is no folder '{root}'",
-            why=f"the conversion ended before the vendor's tool: '{plans[0]}' says what is missing" if plans else None,
-            help="install it and convert again" if plans else "give the folder of edgec convert",
-        )
+        raise _no_manifest(root)
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         manifest["artifact"]["path"], manifest["artifact"]["sha256"], manifest["target"]
         [(entry["path"], entry["sha256"]) for entry in manifest["sidecars"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise VerificationError(
-            "EDG306",
-            f"'{path}' is no manifest of a conversion",
-            why=f"{type(error).__name__}: {error}",
-            help="convert the model again",
-        ) from error
+        raise unreadable(root, error) from error
     found: dict[str, Any] = manifest
     return found
+
+
+def unreadable(root: Path, error: Exception) -> VerificationError:
+    """EDG306: the folder's manifest is not one that a conversion wrote."""
+    return VerificationError(
+        "EDG306",
+        f"'{root / MANIFEST}' is no manifest of a conversion",
+        why=f"{type(error).__name__}: {error}",
+        help="convert the model again",
+    )
+
+
+def _no_manifest(root: Path) -> UsageError:
+    if root.is_file():
+        what, why, help = f"'{root}' is a file", None, f"give its folder: '{root.parent}'"
+    elif not root.is_dir():
+        what, why, help = f"there is no folder '{root}'", None, "give the folder of edgec convert"
+    else:
+        what, why, help = f"'{root}' holds no {MANIFEST}", None, "give the folder of edgec convert"
+        plans = sorted(item.name for item in root.glob("*.plan.json"))
+        if plans:
+            why = f"the conversion ended before the vendor's tool: '{plans[0]}' says what is missing"
+            help = "install it and convert again"
+    return UsageError("EDG017", what, why=why, help=help)
 
 
 def _check_file(root: Path, entry: Mapping[str, Any]) -> None:

@@ -69,6 +69,33 @@ def test_an_artifact_runs_on_a_file(folder: Path, digit: Path, tmp_path: Path) -
         assert kept[name].shape == (1, 10) and kept[name].argmax() == 6
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("bench",), ("run", "--input", "x.npy"), ("verify", "--against", str(DIGITS))],
+    ids=lambda item: item[0],
+)
+def test_a_folder_that_is_not_there_is_a_usage_error(
+    arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, *options = arguments
+    assert main([command, str(tmp_path / "nowhere"), *options, "--json"]) == 2
+    found = json.loads(capsys.readouterr().out)
+    validate(found)
+    assert found["error"]["code"] == "EDG017" and "nowhere" in found["error"]["message"]
+
+
+def test_an_array_of_another_name_is_taken_for_the_only_input_and_said(
+    folder: Path, integers: Path, digit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "other.npz", picture=np.load(digit))
+    found = document(capsys, folder, "--input", tmp_path / "other.npz")
+    assert found["notes"] == ["'picture' of 'other.npz' is taken for 'x', the only input"]
+    notes = document(capsys, integers, "--input", tmp_path / "other.npz")["notes"]
+    assert "'picture' of 'other.npz'" in notes[0] and "float32 made int8" in notes[1]  # type: ignore[index]
+    np.savez(tmp_path / "unnamed.npz", np.load(digit))
+    assert document(capsys, folder, "--input", tmp_path / "unnamed.npz")["notes"] == []
+
+
 def test_the_document_follows_its_schema(
     folder: Path, digit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -147,7 +147,7 @@ def test_verify_notices_a_changed_artifact(tmp_path: Path, capsys: pytest.Captur
     document = json.loads(capsys.readouterr().out)
     validate(document)
     assert document["error"]["code"] == "EDG306"
-    assert main(["verify", str(tmp_path), "--against", str(DIGITS)]) == 1
+    assert main(["verify", str(tmp_path), "--against", str(DIGITS)]) == 2
 
 
 def test_verify_notices_another_function(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,10 +85,13 @@ def test_inputs_that_do_not_fit_are_refused(
 
 
 def test_a_folder_without_a_conversion_is_refused(tmp_path: Path) -> None:
-    assert "no folder" in refused(tmp_path / "none", "EDG306").message
-    assert "no manifest.json" in refused(tmp_path, "EDG306").message
+    assert "no folder" in refused(tmp_path / "none", "EDG017").message
+    assert "no manifest.json" in refused(tmp_path, "EDG017").message
+    (tmp_path / "model.tflite").write_bytes(b"")
+    given = refused(tmp_path / "model.tflite", "EDG017")
+    assert "is a file" in given.message and str(tmp_path) in str(given.help)
     (tmp_path / "model.plan.json").write_text("{}")
-    assert "model.plan.json" in str(refused(tmp_path, "EDG306").why)
+    assert "model.plan.json" in str(refused(tmp_path, "EDG017").why)
     for text in ("", "{", "[]", "{}", '{"artifact": {"path": "a"}}'):
         (tmp_path / "manifest.json").write_text(text)
         assert "is no manifest" in refused(tmp_path, "EDG306").message

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,39 @@ agraph (float[1, 1024, 1024] x) => (float[1, 1024, 1024] y) {
 }
 """
 """Four values of 4 MB each."""
+
+
+PLAIN = """
+import sys
+from ai_edge_litert.interpreter import Interpreter
+Interpreter(model_path=sys.argv[1]).allocate_tensors()
+"""
+GREETED = """
+import os, sys, threading
+import numpy as np
+from edgec.targets.tflite import greeting
+from edgec.targets.tflite.session import open_session
+
+made = greeting._absolute
+def slow():
+    os.write(2, b"from another thread\\n")
+    return made()
+greeting._absolute = slow
+session = open_session(sys.argv[1])
+session.run({"x": np.ones((2, 2), np.float32)})
+os.write(2, b"after\\n")
+"""
+
+
+def test_litert_says_nothing_of_itself_and_others_lose_nothing(tmp_path: Path) -> None:
+    path = unary(tmp_path / "abs.tflite", "ABS", [("x", (2, 2))], ["y"])
+    plain = [sys.executable, "-c", PLAIN, path]
+    said = subprocess.run(plain, capture_output=True, text=True, check=True).stderr
+    assert "Created TensorFlow Lite XNNPACK delegate" in said, "LiteRT has become silent: edgec need not hush it"
+    done = subprocess.run([sys.executable, "-c", GREETED, path], capture_output=True, text=True, check=True)
+    assert done.stderr == "from another thread\nafter\n"
+    closed = [sys.executable, "-c", "import os; os.close(2)\n" + GREETED.replace("os.write(2,", "len("), path]
+    subprocess.run(closed, check=True)
 
 
 @pytest.mark.parametrize("api", ["interpreter", "compiled"])

@@ -72,6 +72,15 @@ def load_labels(path: str | Path, inputs: Sequence[TensorSpec], *, fill: bool = 
     return np.concatenate(labels) if labels else None
 
 
+def stand_in(path: str | Path, inputs: Sequence[TensorSpec]) -> str | None:
+    """The name of the only array of a file that is taken for the only input although it has another name.
+
+    None where names agree, or the array has none of its own (``.npy``, ``numpy.savez(file, array)``).
+    """
+    names = [name for name in stored_arrays(Path(path)) if name not in ("", "arr_0")]
+    return names[0] if len(names) == 1 and len(inputs) == 1 and names[0] != inputs[0].name else None
+
+
 def _files(path: str | Path) -> list[Path]:
     root = Path(path)
     if not root.is_dir():

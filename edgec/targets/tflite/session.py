@@ -21,6 +21,7 @@ from edgec.ir.types import Array
 from edgec.runtime.session import Assignment, Pool, TensorSpec, bound_shape
 from edgec.runtime.specialised import SpecialisedSession
 from edgec.targets.tflite.delegates import assignment, left_behind, load
+from edgec.targets.tflite.greeting import let_greet
 from edgec.targets.tflite.options import Options, options_from
 from edgec.targets.tflite.views import InterpreterBinding
 
@@ -208,6 +209,8 @@ def open_content(content: bytes, **options: Any) -> LiteRTSession:
 
 
 def _open(options: Options, **model: Any) -> LiteRTSession:
+    if options.xnnpack:
+        let_greet()
     resolver = OpResolverType.AUTO if options.xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     delegates = [load(item) for item in options.delegates]
     try:

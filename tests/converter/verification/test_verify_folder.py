@@ -52,4 +52,4 @@ def test_a_changed_artifact_is_refused(converted: tuple[Path, Path]) -> None:
 def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EdgecError) as caught:
         edgec.verify(tmp_path, against=save(tmp_path, NETWORK))
-    assert caught.value.code == "EDG306" and caught.value.exit_code == 1
+    assert caught.value.code == "EDG017" and caught.value.exit_code == 2

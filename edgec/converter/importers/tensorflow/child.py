@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -31,6 +32,11 @@ DEFAULT_TIMEOUT_S = 900.0
 MAX_RESULT = 1 << 27
 """Most bytes of the worker's answer that are read."""
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "OMP_NUM_THREADS", "SYSTEMROOT")
+CHATTER: Final = re.compile(
+    r"WARNING: All log messages before absl|To enable the following instructions"
+    r"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IW] |[IW]\d{4} \d\d:\d\d:|.*Unable to register cu"
+)
+"""What TensorFlow prints whenever it starts: no reason for anything. It stays in ``details["log"]``."""
 EXHAUSTED: Final = ("MemoryError", "bad_alloc", "Cannot allocate memory", "Memory allocation still failed")
 """What Python, C++, the system and OpenBLAS say where memory ran out."""
 
@@ -163,10 +169,11 @@ def _judge(outcome: Outcome, result: Path, name: str, limits: Limits, memory: in
 
 def _failure(code: str, message: str, outcome: Outcome, why: str = "", help: str | None = None) -> EdgecError:
     lines = outcome.last_lines
+    telling = [line for line in lines if not CHATTER.match(line)]
     return EdgecError(
         code,
         message,
-        why=why or " / ".join(lines[-3:]) or None,
+        why=why or " / ".join(telling[-3:]) or None,
         help=help or "--json shows all that it printed",
         details={"lines": lines, "log": outcome.output, "seconds": round(outcome.seconds, 1)},
     )

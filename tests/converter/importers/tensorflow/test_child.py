@@ -61,6 +61,22 @@ def test_a_hanging_process_is_stopped(stand: Stand) -> None:
     assert time.monotonic() - began < 30
 
 
+def test_what_tensorflow_prints_at_every_start_is_no_reason(stand: Stand) -> None:
+    chatter = [
+        "2026-11-28 12:00:00.123456: I tensorflow/core/platform/cpu_feature_guard.cc:210] This binary is optimized",
+        "To enable the following instructions: AVX2 FMA, in other operations, rebuild TensorFlow.",
+        "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
+        "E0000 00:00:1764331.1 1234 cuda_dnn.cc:8579] Unable to register cuDNN factory",
+        "W0000 00:00:1764331.1 1234 computation_placer.cc:177] computation placer already registered.",
+    ]
+    printing = f"print({chr(10).join(chatter)!r}, flush=True)\n"
+    error = stand(OPEN + printing + "time.sleep(600)", "--timeout", "1")
+    assert error["code"] == "EDG502" and error["why"] is None
+    assert "Unable to register" in error["details"]["log"]
+    error = stand(OPEN + "print('layer 7 has no weights', flush=True)\n" + printing + "sys.exit(3)")
+    assert error["code"] == "EDG501" and error["why"] == "layer 7 has no weights"
+
+
 def test_a_killed_process_is_named(stand: Stand) -> None:
     error = stand(OPEN + "os.kill(os.getpid(), 9)")
     assert (error["code"], error["exit"]) == ("EDG503", 6)
