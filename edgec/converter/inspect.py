@@ -9,7 +9,7 @@ from typing import Any
 
 from onnx import GraphProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto
 
-from edgec.converter.importers.onnx.importer import malformed_as_error
+from edgec.converter.importers.onnx.importer import parsing
 from edgec.converter.importers.onnx.reader import ModelFile, open_model, tensor_type
 from edgec.errors import ModelError
 from edgec.ir.proto import NAMELESS
@@ -32,7 +32,7 @@ def inspect_model(path: str | os.PathLike[str]) -> dict[str, Any]:
         ModelError: EDG101 to EDG105 and EDG112 for what is no readable model, EDG109 for a malformed one.
     """
     file = open_model(path)
-    with malformed_as_error(file.path):
+    with parsing(file.path):
         return _facts(file)
 
 

@@ -154,7 +154,7 @@ def decode(path: Path) -> Compiled:
 
 def decode_bytes(data: bytes, name: str = "model") -> Compiled:
     """The same from bytes."""
-    return _decode(parse(data, name), name)
+    return _decode(parse(data, Path(name)), name)
 
 
 def _decode(model: FlatModel, name: str) -> Compiled:

@@ -14,8 +14,16 @@ MAX_ENTRIES: Final = 4_000_000
 """Most entries of vectors that one reader visits, so that entries which refer to the same bytes cost no more."""
 
 
+MAX_COPIED: Final = 1 << 26
+"""Most bytes that are copied beyond the size of the data: strings may share bytes, but not without end."""
+
+
 class Malformed(ValueError):
     """The bytes are no such flatbuffer."""
+
+
+class TooLarge(Malformed):
+    """The flatbuffer has more in it than a sound one of its kind."""
 
 
 class Reader:
@@ -25,6 +33,7 @@ class Reader:
         self.data = data
         self.size = len(data)
         self._left = entries
+        self._uncopied = self.size + MAX_COPIED
 
     def root(self) -> Table:
         """The outermost table.
@@ -48,7 +57,14 @@ class Reader:
         """Account for entries that are about to be read."""
         self._left -= count
         if self._left < 0:
-            raise Malformed("it has more entries than a sound file of its kind")
+            raise TooLarge("it has more entries than a sound file of its kind")
+
+    def copy(self, start: int, count: int) -> bytes:
+        """Bytes of the data, which lie inside of it."""
+        self._uncopied -= count
+        if self._uncopied < 0:
+            raise TooLarge("its strings refer to the same bytes again and again")
+        return bytes(self.data[start : start + count])
 
 
 class Table:
@@ -91,6 +107,12 @@ class Table:
             raise Malformed(f"a vector of {count} entries ends behind the last byte")
         return start + 4, count
 
+    def length(self, number: int) -> int:
+        """Entries of a vector of tables, which are accounted for."""
+        count = self._vector(number, 4)[1]
+        self._reader.visit(count)
+        return count
+
     def is_set(self, number: int) -> bool:
         """Whether the field stands in the table at all."""
         return bool(self._field(number))
@@ -117,7 +139,7 @@ class Table:
             length = self._reader.unsigned(begin)
             if begin + 4 + length > self._reader.size:
                 raise Malformed("a string ends behind the last byte")
-            yield bytes(self._reader.data[begin + 4 : begin + 4 + length])
+            yield self._reader.copy(begin + 4, length)
 
     def span(self, number: int) -> tuple[int, int]:
         """A vector of bytes: where it starts and how long it is; it stays in the file."""
@@ -126,7 +148,7 @@ class Table:
     def content(self, number: int) -> bytes:
         """A vector of bytes, or a string, copied."""
         start, count = self._vector(number, 1)
-        return bytes(self._reader.data[start : start + count])
+        return self._reader.copy(start, count)
 
     def text(self, number: int) -> str:
         """A string; bytes that are no UTF-8 are replaced."""

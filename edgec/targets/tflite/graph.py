@@ -1,13 +1,18 @@
-"""A LiteRT flatbuffer as plain Python: what targets that start from one ask about its operators and tensors.
+"""A LiteRT flatbuffer as plain Python, read under limits: the file may come from anybody.
+
+Every offset and length is checked (:mod:`edgec.targets.tflite.flatbuffer`); weights stay where they are until they are
+used.  The accelerators ask their questions here, and the importer of ``.tflite`` starts from here.
+
 
 Source: schema.fbs of LiteRT (``ai_edge_litert.schema_py_generated`` is generated from it).
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,10 +23,12 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgec.errors import ModelError
 from edgec.ir.types import Array
-from edgec.targets.tflite.flatbuffer import Malformed, Reader, Table
+from edgec.ir.untrusted import CHECKSUM, malformed_as_error, map_file
+from edgec.targets.tflite.flatbuffer import Malformed, Reader, Table, TooLarge
 
 IDENTIFIER: Final = b"TFL3"
 MAX_RANK: Final = 16
+FILE_HELP: Final = "give the .tflite file itself"
 
 _TYPES = {number: name.lower() for name, number in vars(schema.TensorType).items() if isinstance(number, int)}
 _OPERATORS = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
@@ -39,6 +46,9 @@ class FlatTensor:
         nbytes: bytes of a constant's elements, 0 for a tensor that is computed.
         variable: whether it keeps its value from run to run (a recurrent state).
         scales, zero_points: quantization parameters, empty where there are none.
+        axis: the axis that several scales belong to.
+        made_with: the extents that the file was made with, also where others will do.
+        sparsity: how a constant is packed, as the schema's ``SparsityParameters``; None where it is not.
     """
 
     index: int
@@ -49,6 +59,9 @@ class FlatTensor:
     variable: bool = False
     scales: tuple[float, ...] = ()
     zero_points: tuple[int, ...] = ()
+    axis: int = 0
+    made_with: tuple[int, ...] = ()
+    sparsity: Any = field(default=None, repr=False, compare=False)
     _content: bytes | memoryview = field(default=b"", repr=False, compare=False)
 
     @property
@@ -63,6 +76,11 @@ class FlatTensor:
         for extent in self.shape:
             count *= max(extent, 1) if extent < 0 else extent
         return count
+
+    @property
+    def content(self) -> memoryview:
+        """A constant's bytes as they lie in the file."""
+        return memoryview(self._content)
 
     def values(self) -> Array | None:
         """A constant's elements, None for a computed tensor, an element type NumPy lacks, or bytes that do not fit."""
@@ -80,6 +98,8 @@ class FlatOperator:
         code: name in ``BuiltinOperator``.
         custom: name of a custom operator, else empty.
         inputs: its tensors, None for an optional one that is left out.
+        options_kind: name in ``BuiltinOptions``.
+        options: the options as the schema's table of that kind; None where there are none.
     """
 
     index: int
@@ -90,7 +110,7 @@ class FlatOperator:
     outputs: tuple[FlatTensor, ...]
     options_kind: str = ""
     custom_options: bytes = field(default=b"", repr=False)
-    _options: Any = field(default=None, repr=False, compare=False)
+    options: Any = field(default=None, repr=False, compare=False)
 
     @property
     def title(self) -> str:
@@ -108,7 +128,7 @@ class FlatOperator:
         Raises:
             ModelError: EDG109 when the options are damaged.
         """
-        accessor = getattr(self._options, name, None)
+        accessor = getattr(self.options, name, None)
         if accessor is None:
             return default
         try:
@@ -127,6 +147,7 @@ class FlatGraph:
     inputs: tuple[FlatTensor, ...]
     outputs: tuple[FlatTensor, ...]
     tensors: tuple[FlatTensor, ...]
+    name: str = ""
 
     @cached_property
     def producers(self) -> dict[int, int]:
@@ -135,12 +156,32 @@ class FlatGraph:
 
 
 @dataclass(frozen=True)
+class Signature:
+    """Names for the inputs and outputs of a subgraph: (name, tensor index) in the order of the file."""
+
+    key: str
+    graph: int
+    inputs: tuple[tuple[str, int], ...]
+    outputs: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
 class FlatModel:
-    """A whole file: its subgraphs, the first of which is the model, and its size in bytes."""
+    """A whole file.
+
+    Attributes:
+        graphs: its subgraphs, the first of which is the model.
+        size: bytes of the file.
+        version: of the schema.
+        metadata: names of the metadata entries.
+    """
 
     graphs: tuple[FlatGraph, ...]
     size: int
     description: str = ""
+    version: int = 3
+    signatures: tuple[Signature, ...] = ()
+    metadata: tuple[str, ...] = ()
 
     @property
     def main(self) -> FlatGraph:
@@ -149,33 +190,45 @@ class FlatModel:
 
 
 def read(path: str | os.PathLike[str]) -> FlatModel:
-    """Read a ``.tflite`` file.
+    """Read a ``.tflite`` file; constants are copied, so that the file may change afterwards.
 
     Raises:
         ModelError: EDG101 there is no such file, EDG102 it is empty, EDG114 it is no LiteRT flatbuffer, EDG109 it is
-            damaged.
+            malformed, EDG112 it is over a limit.
     """
     file = Path(path)
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise ModelError("EDG101", f"'{file.name}' cannot be read", where=str(file), why=error.strerror) from error
-    if not data:
-        raise ModelError("EDG102", f"'{file.name}' is empty", where=str(file))
-    return parse(data, file.name)
+    return parse(bytes(map_file(file, FILE_HELP)), file)
 
 
-def parse(data: bytes, name: str = "model") -> FlatModel:
-    """The same from bytes."""
-    if data[4:8] != IDENTIFIER:
-        raise ModelError("EDG114", f"'{name}' is no LiteRT model", where=name, why="its bytes 4 to 8 are not 'TFL3'")
-    try:
-        model = _Parser(memoryview(data)).model()
-        if not model.graphs:
-            raise Malformed("it holds no graph")
-    except (Malformed, struct.error, ValueError, TypeError, IndexError, OverflowError, RecursionError) as error:
-        raise ModelError("EDG109", f"'{name}' is damaged", where=name, why=str(error)) from error
-    return model
+def read_mapped(path: str | os.PathLike[str]) -> FlatModel:
+    """The same, but constants stay in the file until they are used.
+
+    Raises:
+        ModelError: see :func:`read`.
+    """
+    file = Path(path)
+    return parse(map_file(file, FILE_HELP), file)
+
+
+def parse(data: bytes | mmap.mmap, file: Path = Path("model")) -> FlatModel:
+    """The same from bytes; ``file`` is for messages.
+
+    Raises:
+        ModelError: EDG109, EDG112, EDG114.
+    """
+    if len(data) < 8 or data[4:8] != IDENTIFIER:
+        raise ModelError(
+            "EDG114",
+            f"'{file.name}' is no LiteRT model",
+            where=str(file),
+            why="its bytes 4 to 8 are not 'TFL3'" + (": it is cut off" if len(data) < 8 else ""),
+            help=CHECKSUM,
+        )
+    with malformed_as_error(file):
+        try:
+            return _Parser(memoryview(data)).model()
+        except TooLarge as error:
+            raise ModelError("EDG112", f"'{file.name}' is too large", where=str(file), why=str(error)) from error
 
 
 class _Parser:
@@ -191,7 +244,12 @@ class _Parser:
         description = root.text(3)
         buffers = [self._buffer(table) for table in root.tables(4)]
         graphs = tuple(self._graph(table, codes, buffers) for table in root.tables(2))
-        return FlatModel(graphs, len(self._data), description)
+        if not graphs:
+            raise Malformed("it holds no graph")
+        metadata = tuple(table.text(0) for table in root.tables(6))
+        signatures = tuple(_signature(table, graphs) for table in root.tables(7))
+        version = int(root.number(0, "I"))
+        return FlatModel(graphs, len(self._data), description, version, signatures, metadata)
 
     def _code(self, table: Table) -> tuple[str, str, int]:
         number = max(int(table.number(0, "b")), int(table.number(3, "i")))
@@ -212,52 +270,86 @@ class _Parser:
         operators = [self._operator(item, index, codes, tensors) for index, item in enumerate(table.tables(3))]
         inputs = _chosen(tensors, table.numbers(1, "i"))
         outputs = _chosen(tensors, table.numbers(2, "i"))
-        return FlatGraph(tuple(operators), inputs, outputs, tuple(tensors))
+        return FlatGraph(tuple(operators), inputs, outputs, tuple(tensors), table.text(4))
 
     def _tensor(self, table: Table, index: int, buffers: list[tuple[int, int]]) -> FlatTensor:
-        shape = table.numbers(0, "i")
+        made_with = table.numbers(0, "i")
         signature = table.numbers(7, "i")
-        if max(len(shape), len(signature)) > MAX_RANK or min((*shape, *signature), default=0) < -1:
-            raise Malformed(f"tensor {index} has the shape {list(shape)}")
-        if len(signature) == len(shape):
-            shape = tuple(-1 if open < 0 else extent for open, extent in zip(signature, shape))
+        if max(len(made_with), len(signature)) > MAX_RANK or min((*made_with, *signature), default=0) < -1:
+            raise Malformed(f"tensor {index} has the shape {list(made_with)}")
+        shape = made_with
+        if len(signature) == len(shape) and all(open in (-1, extent) for open, extent in zip(signature, shape)):
+            shape = signature
         number = int(table.number(2, "I"))
-        start, length = buffers[number] if number else (0, 0)
+        if number >= len(buffers):
+            raise Malformed(f"tensor {index} lies in buffer {number} of {len(buffers)}")
+        start, length = buffers[number]
         quantization = table.table(4)
-        scales = tuple(float(item) for item in quantization.numbers(2, "f")) if quantization else ()
-        zeros = tuple(int(item) for item in quantization.numbers(3, "q")) if quantization else ()
+        scales = quantization.numbers(2, "f") if quantization else ()
+        zeros = quantization.numbers(3, "q") if quantization else ()
+        packed = table.table(6)
+        if packed is not None:
+            packed.length(2)
         return FlatTensor(
             index,
             table.text(3),
-            _TYPES.get(int(table.number(1, "b")), "unknown"),
-            tuple(int(extent) for extent in shape),
+            _TYPES.get(kind := int(table.number(1, "b")), f"type_{kind}"),
+            shape,
             length,
             bool(table.number(5, "?")),
             scales,
             zeros,
+            int(quantization.number(6, "i")) if quantization else 0,
+            made_with,
+            self._schema(schema.SparsityParameters, packed),
             self._data[start : start + length],
         )
 
     def _operator(
         self, table: Table, index: int, codes: list[tuple[str, str, int]], tensors: list[FlatTensor]
     ) -> FlatOperator:
-        code, custom, version = codes[int(table.number(0, "I"))]
-        inputs = tuple(None if item == -1 else _chosen(tensors, (item,))[0] for item in table.numbers(1, "i"))
+        opcode = int(table.number(0, "I"))
+        if opcode >= len(codes):
+            raise Malformed(f"operator {index} has the code {opcode} of {len(codes)}")
+        code, custom, version = codes[opcode]
+        inputs = _operands(tensors, table.numbers(1, "i"))
         outputs = _chosen(tensors, table.numbers(2, "i"))
         kind = _OPTIONS.get(int(table.number(3, "B")), "")
-        place = table.table(4)
-        reader = getattr(schema, kind, None) if place is not None else None
-        options = None
-        if reader is not None and place is not None:
-            options = reader()
-            options.Init(self._data, place.position)
+        options = self._schema(getattr(schema, kind, None), table.table(4))
         return FlatOperator(index, code, custom, version, inputs, outputs, kind, table.content(5), options)
 
+    def _schema(self, kind: Any, table: Table | None) -> Any:
+        """A table as the schema's own class of that kind, None where there is none."""
+        if kind is None or table is None:
+            return None
+        found = kind()
+        found.Init(self._data, table.position)
+        return found
 
-def _chosen(tensors: list[FlatTensor], indices: Iterable[int]) -> tuple[FlatTensor, ...]:
-    found = []
-    for index in indices:
-        if not 0 <= index < len(tensors):
-            raise Malformed(f"there is no tensor {index}")
-        found.append(tensors[index])
-    return tuple(found)
+
+def _signature(table: Table, graphs: tuple[FlatGraph, ...]) -> Signature:
+    graph = int(table.number(4, "I"))
+    if graph >= len(graphs):
+        raise Malformed(f"a signature of graph {graph} of {len(graphs)}")
+
+    def pairs(number: int) -> tuple[tuple[str, int], ...]:
+        found = []
+        for entry in table.tables(number):
+            (tensor,) = _chosen(graphs[graph].tensors, (int(entry.number(1, "I")),))
+            found.append((entry.text(0), tensor.index))
+        return tuple(found)
+
+    return Signature(table.text(2), graph, pairs(0), pairs(1))
+
+
+def _chosen(tensors: Sequence[FlatTensor], indices: Sequence[int]) -> tuple[FlatTensor, ...]:
+    if indices and not 0 <= min(indices) <= max(indices) < len(tensors):
+        raise Malformed(f"an index is none of the {len(tensors)} tensors")
+    return tuple(tensors[index] for index in indices)
+
+
+def _operands(tensors: Sequence[FlatTensor], indices: Sequence[int]) -> tuple[FlatTensor | None, ...]:
+    """The same, with -1 for an operand that is left out."""
+    if indices and not -1 <= min(indices) <= max(indices) < len(tensors):
+        raise Malformed(f"an index is none of the {len(tensors)} tensors")
+    return tuple(None if index < 0 else tensors[index] for index in indices)

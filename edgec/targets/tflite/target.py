@@ -102,7 +102,7 @@ class TFLite(Target):
 
     def inspect(self, artifact: Path) -> dict[str, Any]:
         """Operators, tensors and sizes, read from the flatbuffer."""
-        from edgec.targets.tflite.reader import inspect
+        from edgec.targets.tflite.facts import inspect
 
         return inspect(artifact)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import onnx
@@ -17,10 +17,11 @@ from edgec.converter.importers.onnx.original import original
 from edgec.converter.importers.onnx.reader import open_model
 from edgec.converter.importers.onnx.shapes import bind_shapes, require_static_shapes
 from edgec.converter.importers.onnx.upgrades import upgrade_model
-from edgec.errors import EdgecError, ModelError
+from edgec.errors import ModelError
 from edgec.ir.inference import CANONICAL_OPSET
 from edgec.ir.proto import model_from_proto
 from edgec.ir.types import Shape
+from edgec.ir.untrusted import malformed_as_error
 
 OLDEST_IR = 3
 
@@ -45,7 +46,7 @@ def import_model(
         UsageError: EDG001 and EDG002 for shapes that do not name an input or contradict each other.
     """
     file = open_model(path)
-    with malformed_as_error(file.path):
+    with parsing(file.path):
         check_versions(file.proto, file.path)
         proto = _ordered(file.proto)
         model = model_from_proto(proto, file.load)
@@ -101,30 +102,7 @@ def check_versions(proto: ModelProto, path: Path) -> None:
         )
 
 
-@contextmanager
-def malformed_as_error(path: Path) -> Iterator[None]:
-    """Report what a malformed message makes Python, NumPy or onnx stumble over as EDG109; no file may crash edgec."""
-    try:
-        yield
-    except EdgecError:
-        raise
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        MemoryError,
-        OSError,
-        ProtobufError,
-        RecursionError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-        onnx.checker.ValidationError,
-    ) as error:
-        raise ModelError(
-            "EDG109",
-            f"'{path.name}' is malformed",
-            where=str(path),
-            why=f"{type(error).__name__}: {str(error).strip()[:300]}",
-            help="onnx.checker.check_model(path) may say more",
-        ) from error
+def parsing(path: Path) -> AbstractContextManager[None]:
+    """Report what a malformed message makes Python, NumPy or onnx stumble over as EDG109."""
+    stumbles = (ProtobufError, onnx.checker.ValidationError)
+    return malformed_as_error(path, *stumbles, help="onnx.checker.check_model(path) may say more")

@@ -8,9 +8,7 @@ Source: onnx.proto.
 
 from __future__ import annotations
 
-import mmap
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from edgec.errors import ModelError
 from edgec.ir.graph import Tensor
 from edgec.ir.proto import MAX_NESTING, tensor_from_proto, unpack
 from edgec.ir.types import DataType
+from edgec.ir.untrusted import map_file
 
 MAX_FILE = 1 << 31
 """Largest protobuf file; the format itself ends at 2 GiB."""
@@ -30,6 +29,7 @@ MAX_SKELETON = 1 << 29
 """Most bytes that a model may have besides its tensors."""
 MAX_ENTRIES = 2_000_000
 """Most nodes, initializers and other entries of one graph."""
+FILE_HELP = "give the .onnx file itself; a SavedModel is the folder that holds saved_model.pb"
 THRESHOLD = 4096
 """Tensors of at least this many bytes stay in the file."""
 
@@ -136,7 +136,7 @@ def open_model(path: str | os.PathLike[str]) -> ModelFile:
             EDG112 (over a limit).
     """
     file = Path(path)
-    buffer = _map(file)
+    buffer = map_file(file, FILE_HELP)
     size = len(buffer)
     if size > MAX_FILE:
         raise ModelError(
@@ -166,26 +166,6 @@ def _damaged(file: Path, why: str) -> ModelError:
         why=f"the outline is that of an ONNX model, but its contents are no valid protobuf: {why}",
         help="get the file again and compare its checksum",
     )
-
-
-def _map(file: Path) -> Buffer:
-    where = str(file)
-    try:
-        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except FileNotFoundError:
-        raise ModelError("EDG101", f"there is no file '{file}'", where=where, help="check the path") from None
-    except (OSError, ValueError) as error:
-        raise ModelError("EDG101", f"cannot open '{file}'", where=where, why=str(error)) from error
-    try:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode):
-            help = "give the .onnx file itself; a SavedModel is the folder that holds saved_model.pb"
-            raise ModelError("EDG101", f"'{file}' is no file", where=where, help=help)
-        if about.st_size == 0:
-            raise ModelError("EDG102", f"'{file}' is empty", where=where, help="copy or export the model again")
-        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-    finally:
-        os.close(descriptor)
 
 
 def _check_outline(buffer: Buffer, size: int, file: Path) -> None:

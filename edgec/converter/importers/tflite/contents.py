@@ -1,7 +1,4 @@
-"""What a LiteRT flatbuffer holds, as plain Python: graphs, operators, tensors, signatures.
-
-Source: schema.fbs of LiteRT (``ai_edge_litert.schema_py_generated`` is generated from it).
-"""
+"""What a LiteRT flatbuffer means for the IR: graphs, operators, tensors with their quantization and their elements."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ import numpy as np
 
 from edgec.errors import ModelError
 from edgec.ir.types import Array, DataType
+from edgec.targets.tflite.graph import Signature
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,6 @@ class FlatOperator:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     name: str
-    options_type: int
     options_table: Any = None
 
     @property
@@ -110,13 +107,7 @@ class FlatOperator:
 
     def options_or_none(self, kind: type[Any]) -> Any:
         """The same, or None where there are none."""
-        from ai_edge_litert import schema_py_generated as schema
-
-        if self.options_table is None or self.options_type != getattr(schema.BuiltinOptions, kind.__name__):
-            return None
-        reader = kind()
-        reader.Init(self.options_table.Bytes, self.options_table.Pos)
-        return reader
+        return self.options_table if isinstance(self.options_table, kind) else None
 
 
 @dataclass(frozen=True)
@@ -128,16 +119,6 @@ class FlatGraph:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     operators: tuple[FlatOperator, ...]
-
-
-@dataclass(frozen=True)
-class Signature:
-    """Names for the inputs and outputs of a subgraph: (name, tensor index) in the order of the file."""
-
-    key: str
-    graph: int
-    inputs: tuple[tuple[str, int], ...]
-    outputs: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)

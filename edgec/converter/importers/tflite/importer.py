@@ -10,15 +10,17 @@ from typing import Any
 
 from edgec.converter.importers.imported import ImportedModel, Original, Way
 from edgec.converter.importers.onnx.shapes import bind_shapes
-from edgec.converter.importers.tflite.contents import FlatGraph, FlatModel, FlatTensor, Signature
-from edgec.converter.importers.tflite.flatbuffer import malformed_as_error, read_flatbuffer
+from edgec.converter.importers.tflite.contents import FlatGraph, FlatModel, FlatTensor
+from edgec.converter.importers.tflite.flatbuffer import read_flatbuffer
 from edgec.converter.importers.tflite.graph import as_shape
 from edgec.converter.importers.tflite.translator import Translator
 from edgec.errors import UnsupportedError
 from edgec.ir.graph import Graph, Model, Value
 from edgec.ir.inference import CANONICAL_OPSET
 from edgec.ir.types import Shape
+from edgec.ir.untrusted import malformed_as_error
 from edgec.targets.base import SessionSpec
+from edgec.targets.tflite.graph import Signature
 from edgec.targets.tflite.integer.exactness import LITERT, ORIGIN
 
 FACTORY = "edgec.converter.importers.tflite.session:open_session"
