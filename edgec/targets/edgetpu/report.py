@@ -49,6 +49,11 @@ def describe(flat: FlatModel, mapping: Mapping) -> list[str]:
             f"parameters predicted on the chip: {_mebibytes(cached)}, streamed in every inference: "
             f"{_mebibytes(streamed)}; {found['boundary_bytes']} bytes of activations cross the bus"
         )
+    if any(operator.code == "SHAPE" for operator in flat.main.operators):
+        sentences.append(
+            "SHAPE: sizes are computed at run time, and the compiler was seen to refuse such models as a whole "
+            '("a delegate that only supports static-sized tensors"); fix the batch at 1 and convert the model again'
+        )
     for position in estimate(flat.main, mapping.positions(Verdict.OK)).inflating:
         name = flat.main.operators[position].name
         sentences.append(
