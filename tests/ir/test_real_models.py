@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from edgec.converter.importers.imported import SourceOptions
 from edgec.converter.importers.onnx import import_model
 from edgec.ir.check import check_model
 from edgec.ir.passes import DEFAULT
@@ -50,7 +51,7 @@ def test_default_passes_keep_the_outputs(name: str) -> None:
     shapes = dict(REAL_MODELS[name].input_shapes)
     if name.startswith("ppocr-det"):
         shapes = {"x": (1, 3, 224, 224)}
-    model = import_model(path, input_shapes=shapes).model
+    model = import_model(path, SourceOptions(shapes)).model
     for item in parse_pipeline(DEFAULT):
         item.apply(model)
         check_model(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,13 +64,14 @@ def open_source(path: str | os.PathLike[str], options: SourceOptions | None = No
     if family == TFLITE:
         from edgec.converter.importers.tflite import import_model as import_tflite
 
-        return import_tflite(path, input_shapes=chosen.input_shapes, batch=chosen.batch, open_batch=chosen.open_batch)
+        return import_tflite(path, chosen)
     if family == TENSORFLOW:
         reader: Callable[..., ImportedModel] = _tensorflow("import_model")
         return reader(path, chosen)
     from edgec.converter.importers.onnx import import_model
 
-    return import_model(Path(path), input_shapes=chosen.input_shapes, batch=chosen.batch)
+    # An ONNX file says by itself what is open; only the user may bind it.
+    return import_model(Path(path), replace(chosen, open_batch=None))
 
 
 def source_nodes(path: Path, options: SourceOptions | None = None) -> SourceNodes:

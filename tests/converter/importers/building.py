@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from edgec.converter.importers.imported import SourceOptions
 from edgec.converter.importers.onnx import ImportedModel, import_model
 from edgec.errors import EdgecError
 from edgec.ir.inference import infer_node
@@ -74,7 +75,7 @@ def assert_import_keeps_function(
     folder: Path, proto: ModelProto, feeds: Mapping[str, Array] | None = None, **options: Any
 ) -> ImportedModel:
     """The imported model must compute what ONNX Runtime computes from the file itself."""
-    imported = import_model(saved(folder, proto), **options)
+    imported = import_model(saved(folder, proto), SourceOptions(**options))
     for node in imported.model.graph.nodes:
         infer_node(node)
     given = dict(feeds or random_feeds(proto))
@@ -95,6 +96,6 @@ def operators(imported: ImportedModel) -> list[str]:
 def refusal(code: str, path: Path, **options: Any) -> EdgecError:
     """The error that importing the file must end with."""
     with pytest.raises(EdgecError) as caught:
-        import_model(path, **options)
+        import_model(path, SourceOptions(**options))
     assert caught.value.code == code, str(caught.value)
     return caught.value

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
@@ -14,6 +14,7 @@ from edgec.converter.importers.onnx import import_model
 from edgec.converter.inspect import inspect_model
 from edgec.errors import EdgecError
 from tests.converter.importers.building import model
+from tests.converter.importers.damage import Edit, damaged, edits, fuzzing
 from tests.converter.importers.test_functions import TEXT
 
 SEEDS = [
@@ -32,17 +33,6 @@ SEEDS = [
     ).SerializeToString(),
 ]
 
-edits = st.lists(
-    st.tuples(
-        st.floats(0, 1, exclude_max=True),
-        st.sampled_from("change insert delete cut".split()),
-        st.binary(min_size=1, max_size=6),
-    ),
-    min_size=1,
-    max_size=5,
-)
-fuzzing = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
 
 def read(folder: Path, content: bytes) -> None:
     path = folder / "fuzzed.onnx"
@@ -54,26 +44,13 @@ def read(folder: Path, content: bytes) -> None:
             assert error.exit_code in (3, 4), error
 
 
-@fuzzing
+@fuzzing(300)
 @given(seed=st.sampled_from(SEEDS), changes=edits)
-def test_a_damaged_model_is_read_or_refused(
-    tmp_path: Path, seed: bytes, changes: list[tuple[float, str, bytes]]
-) -> None:
-    content = bytearray(seed)
-    for where, kind, data in changes:
-        position = int(where * len(content))
-        if kind == "change":
-            content[position : position + len(data)] = data
-        elif kind == "insert":
-            content[position:position] = data
-        elif kind == "delete":
-            del content[position : position + len(data)]
-        else:
-            del content[position:]
-    read(tmp_path, bytes(content))
+def test_a_damaged_model_is_read_or_refused(tmp_path: Path, seed: bytes, changes: list[Edit]) -> None:
+    read(tmp_path, damaged(seed, changes))
 
 
-@fuzzing
+@fuzzing(300)
 @given(content=st.binary(max_size=200))
 def test_any_bytes_are_refused(tmp_path: Path, content: bytes) -> None:
     read(tmp_path, content)

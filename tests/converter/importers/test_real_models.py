@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
+from edgec.converter.importers.imported import SourceOptions
 from edgec.converter.importers.onnx import import_model
 from edgec.errors import EdgecError
 from edgec.ir.passes.base import parse_pipeline
@@ -62,7 +63,7 @@ def test_the_models_of_opset_6_that_pytorch_wrote_give_their_stored_outputs() ->
 @pytest.mark.parametrize("name", sorted(REAL_MODELS))
 def test_a_real_model_is_imported(name: str) -> None:
     entry = REAL_MODELS[name]
-    imported = import_model(real_model(name), input_shapes=dict(entry.input_shapes or ()))
+    imported = import_model(real_model(name), SourceOptions(dict(entry.input_shapes or ())))
     for item in parse_pipeline("fold-constants"):
         item.apply(imported.model)
     assert all(value.dtype for node in imported.model.graph.nodes for value in node.outputs if value.use_count)

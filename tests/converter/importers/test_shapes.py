@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
+from edgec.converter.importers.imported import SourceOptions
 from edgec.converter.importers.onnx import import_model, require_static
 from edgec.errors import EdgecError
 from tests.converter.importers.building import model, refusal, saved
@@ -19,7 +20,7 @@ def dynamic(shapes: dict[str, list[int | str | None]] | None = None) -> ModelPro
 
 
 def shapes_of(path: Path, **options: object) -> dict[str, object]:
-    imported = import_model(path, **options)  # type: ignore[arg-type]
+    imported = import_model(path, SourceOptions(**options))  # type: ignore[arg-type]
     return {value.name: value.shape for value in imported.model.graph.inputs}
 
 
@@ -30,7 +31,7 @@ def test_a_symbol_bound_at_one_input_is_bound_at_all(tmp_path: Path) -> None:
 
 def test_overrides_name_every_input_that_changed(tmp_path: Path) -> None:
     path = saved(tmp_path, dynamic())
-    imported = import_model(path, input_shapes={"x:0": [2, 3, 8, 8]})
+    imported = import_model(path, SourceOptions({"x:0": [2, 3, 8, 8]}))
     assert imported.overrides == {"x:0": (2, 3, 8, 8), "mask": (2, None)}
     assert any("mask" in note for note in imported.notes)
 
@@ -49,7 +50,7 @@ def test_another_rank_is_edg111(tmp_path: Path) -> None:
 
 def test_batch_replaces_first_dimensions_and_dims_named_so(tmp_path: Path) -> None:
     path = saved(tmp_path, dynamic({"x": [None, 3], "y": ["N", 4], "state": [2, "batch", 8], "fixed": [5, 5]}))
-    imported = import_model(path, batch=4)
+    imported = import_model(path, SourceOptions(batch=4))
     assert {value.name: value.shape for value in imported.model.graph.inputs} == {
         "x": (4, 3),
         "y": (4, 4),
@@ -60,13 +61,13 @@ def test_batch_replaces_first_dimensions_and_dims_named_so(tmp_path: Path) -> No
 
 
 def test_batch_that_changes_nothing_says_so(tmp_path: Path) -> None:
-    imported = import_model(saved(tmp_path, dynamic({"x": [5, 5]})), batch=4)
+    imported = import_model(saved(tmp_path, dynamic({"x": [5, 5]})), SourceOptions(batch=4))
     assert "changed nothing" in imported.notes[0]
 
 
 def test_an_open_batch_is_bound_only_where_nothing_else_is_open(tmp_path: Path) -> None:
     def bound(shapes: dict[str, list[int | str]], **options: object) -> tuple[dict[str, object], list[str]]:
-        found = import_model(saved(tmp_path, dynamic(shapes)), open_batch=1, **options)  # type: ignore[arg-type]
+        found = import_model(saved(tmp_path, dynamic(shapes)), SourceOptions(open_batch=1, **options))  # type: ignore[arg-type]
         return {value.name: value.shape for value in found.model.graph.inputs}, found.notes
 
     shapes, notes = bound({"x": ["batch", 3, 8, 8], "y": ["batch", 4]})
@@ -86,7 +87,7 @@ def test_question_marks_are_no_common_name(tmp_path: Path) -> None:
 def test_a_replaced_placeholder_drops_the_shapes_declared_inside(tmp_path: Path) -> None:
     proto = dynamic({"x": [10, 3, 32, 32]})
     proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("x_out", TensorProto.FLOAT, [10, 3, 32, 32]))
-    imported = import_model(saved(tmp_path, proto), input_shapes={"x": [1, 3, 480, 640]})
+    imported = import_model(saved(tmp_path, proto), SourceOptions({"x": [1, 3, 480, 640]}))
     assert imported.model.graph.inputs[0].shape == (1, 3, 480, 640)
     assert imported.model.graph.outputs[0].shape is None
     assert any("dropped" in note for note in imported.notes)
@@ -101,4 +102,4 @@ def test_static_targets_refuse_open_dimensions_and_show_the_option(tmp_path: Pat
     with pytest.raises(EdgecError, match=r"\[N,3\]") as caught:
         require_static(import_model(saved(tmp_path, dynamic({"x": ["N", 3]}))))
     assert caught.value.help == "--batch 1"
-    require_static(import_model(saved(tmp_path, dynamic({"x": ["N", 3]})), batch=1))
+    require_static(import_model(saved(tmp_path, dynamic({"x": ["N", 3]})), SourceOptions(batch=1)))

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import parser
 
+from edgec.converter.importers.imported import SourceOptions
 from edgec.converter.importers.onnx import ImportedModel, import_model
 from edgec.converter.verification.report import VerificationReport
 from edgec.converter.verify import verify
@@ -29,7 +30,7 @@ def save(folder: Path, graph: str, opset: int = 21, name: str = "model.onnx") ->
 
 def imported(path: Path, **options: Any) -> ImportedModel:
     """The canonical model."""
-    result = import_model(path, **options)
+    result = import_model(path, SourceOptions(**options))
     for item in parse_pipeline("fold-constants"):
         item.apply(result.model)
     return result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import onnx
 from google.protobuf.message import Error as ProtobufError  # type: ignore[import-untyped]
 from onnx import ModelProto
 
-from edgec.converter.importers.imported import ImportedModel
+from edgec.converter.importers.imported import ImportedModel, SourceOptions
 from edgec.converter.importers.onnx.functions import inline_functions
 from edgec.converter.importers.onnx.order import name_nodes, sort_nodes
 from edgec.converter.importers.onnx.original import original
@@ -20,25 +19,13 @@ from edgec.converter.importers.onnx.upgrades import upgrade_model
 from edgec.errors import ModelError
 from edgec.ir.inference import CANONICAL_OPSET
 from edgec.ir.proto import model_from_proto
-from edgec.ir.types import Shape
 from edgec.ir.untrusted import malformed_as_error
 
 OLDEST_IR = 3
 
 
-def import_model(
-    path: str | Path,
-    *,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    batch: int | None = None,
-    open_batch: int | None = None,
-) -> ImportedModel:
+def import_model(path: str | Path, options: SourceOptions | None = None) -> ImportedModel:
     """Read an ONNX file.  Weights stay in the file until they are used.
-
-    Args:
-        input_shapes: input name to the static shape that replaces the declared one.
-        batch: extent of the first dimension of inputs whose first dimension is unknown.
-        open_batch: the same where ``batch`` is None and nothing but the batch is unknown.
 
     Raises:
         ModelError: EDG101 to EDG112, see :data:`edgec.errors.CODES`.
@@ -50,9 +37,7 @@ def import_model(
         check_versions(file.proto, file.path)
         proto = _ordered(file.proto)
         model = model_from_proto(proto, file.load)
-        overrides: dict[str, Shape] = {}
-        notes: list[str] = []
-        bind_shapes(model, input_shapes or {}, batch, overrides, notes, open_batch)
+        overrides, notes = bind_shapes(model, options or SourceOptions())
         origin = original(file.path, model.opset, overrides)
         imported = ImportedModel(model, file.path, model.opset, origin, overrides, notes)
         upgrade_model(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from edgec.converter.importers.imported import SourceOptions
 from edgec.errors import ModelError, UnsupportedError, UsageError
 from edgec.ir.graph import Graph, Model, Value
 from edgec.ir.types import Dim, Shape
@@ -12,20 +13,14 @@ BATCH_NAMES = frozenset("n b bs batch batchsize batch_size batch-size batch_dim"
 """Names that stand for the batch wherever they occur."""
 
 
-def bind_shapes(
-    model: Model,
-    input_shapes: Mapping[str, Sequence[int]],
-    batch: int | None,
-    overrides: dict[str, Shape],
-    notes: list[str],
-    open_batch: int | None = None,
-) -> None:
-    """Replace declared input dims; ``overrides`` and ``notes`` receive what was done.
-
-    ``open_batch`` stands in for ``batch`` where nothing but the batch is unknown.
+def bind_shapes(model: Model, options: SourceOptions) -> tuple[dict[str, Shape], list[str]]:
+    """Replace declared input dims.
 
     A symbolic name that receives an extent receives it everywhere.  When a declared static extent is replaced, the
     declared shapes of all intermediate values and outputs are dropped: they described the placeholder.
+
+    Returns:
+        The inputs whose shape was replaced with the new one, and notes of what was done.
 
     Raises:
         UsageError: EDG002 for an unknown input, EDG001 for a contradiction or a value that is no extent.
@@ -33,7 +28,8 @@ def bind_shapes(
     """
     graph = model.graph
     known = {value.name: value for value in graph.inputs}
-    for name in input_shapes:
+    given, batch, notes = options.input_shapes or {}, options.batch, list[str]()
+    for name in given:
         if name not in known:
             raise UsageError(
                 "EDG002",
@@ -41,7 +37,7 @@ def bind_shapes(
                 why=f"its inputs are {', '.join(repr(item) for item in known) or 'none'}",
                 help="NAME:1,3,224,224 with one of these names",
             )
-    wanted: dict[str, tuple[int, ...]] = {name: tuple(int(d) for d in dims) for name, dims in input_shapes.items()}
+    wanted: dict[str, tuple[int, ...]] = {name: tuple(int(d) for d in dims) for name, dims in given.items()}
     symbols: dict[str, int] = {}
     placeholder = False
     for name, dims in wanted.items():
@@ -62,15 +58,16 @@ def bind_shapes(
             elif isinstance(old, int) and old != new:
                 placeholder = True
     lengths: dict[str, Shape] = {}
-    if batch is None and open_batch is not None and _is_only_batch_open(graph, wanted):
-        batch = open_batch
-        notes.append(f"the source leaves the batch open: {open_batch} is taken (--batch N gives another)")
+    if batch is None and options.open_batch is not None and _is_only_batch_open(graph, wanted):
+        batch = options.open_batch
+        notes.append(f"the source leaves the batch open: {batch} is taken (--batch N gives another)")
     if batch is not None:
         lengths = _bind_batch(graph, batch, wanted, symbols, notes)
     if placeholder:
         for value in _values(graph):
             value.shape = None
         notes.append("--input-shape replaces a declared extent: the shapes declared inside the model were dropped")
+    overrides: dict[str, Shape] = {}
     for value in graph.inputs:
         before = value.shape
         value.shape = wanted.get(value.name) or lengths.get(value.name, before)
@@ -81,6 +78,7 @@ def bind_shapes(
     if symbols:
         for value in _values(graph):
             value.shape = _substitute(value.shape, symbols)
+    return overrides, notes
 
 
 def _substitute(shape: Shape | None, symbols: Mapping[str, int]) -> Shape | None:

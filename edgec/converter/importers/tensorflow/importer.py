@@ -55,9 +55,7 @@ def read_converted(source: Path, converted: Converted, options: SourceOptions) -
     """The IR of a converted source; weights stay mapped even when the file is removed."""
     from edgec.converter.importers.onnx import import_model as import_onnx
 
-    imported = import_onnx(
-        converted.path, input_shapes=options.input_shapes, batch=options.batch, open_batch=options.open_batch
-    )
+    imported = import_onnx(converted.path, options)
     settings = {"signature": options.signature, "trust": options.trust}
     plain, other = (SessionSpec(FACTORY, {**settings, "optimise": optimise}) for optimise in (False, True))
     original = Original(source, "TensorFlow", "tensorflow", (Way(plain, other),))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgec.converter.importers.imported import ImportedModel, Original, Way
+from edgec.converter.importers.imported import ImportedModel, Original, SourceOptions, Way
 from edgec.converter.importers.onnx.shapes import bind_shapes
 from edgec.converter.importers.tflite.contents import FlatGraph, FlatModel, FlatTensor
 from edgec.converter.importers.tflite.flatbuffer import read_flatbuffer
@@ -17,7 +17,6 @@ from edgec.converter.importers.tflite.translator import Translator
 from edgec.errors import UnsupportedError
 from edgec.ir.graph import Graph, Model, Value
 from edgec.ir.inference import CANONICAL_OPSET
-from edgec.ir.types import Shape
 from edgec.ir.untrusted import malformed_as_error
 from edgec.targets.base import SessionSpec
 from edgec.targets.tflite.graph import Signature
@@ -32,23 +31,12 @@ STATES = "edgec.states"
 """Key of the model's metadata under which states are described."""
 
 
-def import_model(
-    path: str | os.PathLike[str],
-    *,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    batch: int | None = None,
-    open_batch: int | None = None,
-) -> ImportedModel:
+def import_model(path: str | os.PathLike[str], options: SourceOptions | None = None) -> ImportedModel:
     """Read a ``.tflite`` file.  Weights stay in the file until they are used.
 
     Inputs and outputs go by the names of the signature where the file has one, else by those of the tensors; order,
     element types and layout are those of the file.  Quantized models become QuantizeLinear and DequantizeLinear around
     operators on float32.  Variables become inputs and outputs, see :mod:`edgec.converter.importers.tflite.states`.
-
-    Args:
-        input_shapes: input name to the static shape that replaces the declared one.
-        batch: extent of the first dimension of inputs whose first dimension is unknown.
-        open_batch: the same where ``batch`` is None and nothing but the batch is unknown.
 
     Raises:
         ModelError: EDG101, EDG102, EDG109, EDG111, EDG112, EDG114.
@@ -58,16 +46,10 @@ def import_model(
     source = read_flatbuffer(path)
     file = Path(path)
     with malformed_as_error(file):
-        return _import(source, file, input_shapes or {}, batch, open_batch)
+        return _import(source, file, options or SourceOptions())
 
 
-def _import(
-    source: FlatModel,
-    file: Path,
-    input_shapes: Mapping[str, Sequence[int]],
-    batch: int | None,
-    open_batch: int | None,
-) -> ImportedModel:
+def _import(source: FlatModel, file: Path, options: SourceOptions) -> ImportedModel:
     flat = source.graphs[0]
     input_names, output_names = interface_names(source)
     graph = Graph(flat.name or "graph")
@@ -84,9 +66,8 @@ def _import(
     model = Model(graph, CANONICAL_OPSET, ir_version=10, producer="edgec", doc=source.description)
     if any(tensor.quantization is not None for tensor in flat.tensors):
         model.metadata[ORIGIN] = LITERT
-    overrides: dict[str, Shape] = {}
-    notes = _notes(source)
-    bind_shapes(model, input_shapes, batch, overrides, notes, open_batch)
+    overrides, bound = bind_shapes(model, options)
+    notes = [*_notes(source), *bound]
     translator = Translator(source, flat, graph, values)
     translator.run()
     for index, name in zip(flat.outputs, output_names):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgec.converter.importers import inspect_source, open_source, source_nodes
 from edgec.errors import EdgecError
 from edgec.ir.proto import model_to_proto
+from tests.converter.importers.damage import Edit, damaged, edits, fuzzing
 
 from .building import Builder, options
 
@@ -44,17 +45,6 @@ def network() -> bytes:
 
 SEED = network()
 
-edits = st.lists(
-    st.tuples(
-        st.floats(0, 1, exclude_max=True),
-        st.sampled_from("change change flip insert delete cut".split()),
-        st.binary(min_size=1, max_size=6),
-    ),
-    min_size=1,
-    max_size=5,
-)
-fuzzing = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
 
 def read(folder: Path, content: bytes) -> None:
     path = folder / "fuzzed.tflite"
@@ -74,26 +64,13 @@ def test_the_seed_is_read(tmp_path: Path) -> None:
     assert [node.op for node in open_source(path).model.graph.nodes].count("Conv") == 1
 
 
-@fuzzing
+@fuzzing(400)
 @given(changes=edits)
-def test_a_damaged_model_is_read_or_refused(tmp_path: Path, changes: list[tuple[float, str, bytes]]) -> None:
-    content = bytearray(SEED)
-    for where, kind, data in changes:
-        position = int(where * len(content))
-        if kind == "change":
-            content[position : position + len(data)] = data
-        elif kind == "flip" and content:
-            content[position] ^= 1 << (data[0] % 8)
-        elif kind == "insert":
-            content[position:position] = data
-        elif kind == "delete":
-            del content[position : position + len(data)]
-        else:
-            del content[position:]
-    read(tmp_path, bytes(content))
+def test_a_damaged_model_is_read_or_refused(tmp_path: Path, changes: list[Edit]) -> None:
+    read(tmp_path, damaged(SEED, changes))
 
 
-@fuzzing
+@fuzzing(400)
 @given(content=st.binary(max_size=200))
 def test_any_bytes_are_refused(tmp_path: Path, content: bytes) -> None:
     read(tmp_path, content)
