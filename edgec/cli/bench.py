@@ -149,23 +149,18 @@ def show(result: BenchResult) -> None:
 
 
 def _show_rows(screen: Console, title: str, rows: list[Row]) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    from edgec.cli.tables import size
+    from edgec.cli.tables import show_table, size
 
     names = list(dict.fromkeys(name for row in rows if row.latency for name in row.latency.percentiles))
     joules = any(row.energy is not None and row.energy.joules is not None for row in rows)
     device = any(row.device_memory is not None for row in rows)
     headings = ["batch", "threads", "latency", "95 % interval", *names, "samples/s", "memory"]
     headings += (["on device"] if device else []) + ["cold start"] + (["energy"] if joules else []) + ["status"]
-    table = Table(box=None, pad_edge=False, title=escape(title), title_justify="left")
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading == "status" else "right")
+    lines = []
     for row in rows:
         setting = [str(row.batch or row.samples), str(row.threads or "default")]
         if row.latency is None:
-            table.add_row(*setting, *[""] * (len(headings) - 3), str(row.status))
+            lines.append([*setting, *[""] * (len(headings) - 3), str(row.status)])
             continue
         median, known = row.latency.median, row.latency.percentiles
         unit, scale = unit_of(median.value)
@@ -182,8 +177,8 @@ def _show_rows(screen: Console, title: str, rows: list[Row]) -> None:
         ]
         energy = row.energy.joules if row.energy is not None else None
         cells += [f"{energy * 1e3:.3g} mJ" if energy is not None else ""] if joules else []
-        table.add_row(*cells, str(row.status))
-    screen.print(table)
+        lines.append([*cells, str(row.status)])
+    show_table(screen, headings, lines, title=title, right=headings[:-1])
     shapes = next((row.shapes for row in rows if row.shapes), {})
     listed = ", ".join(f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in shapes.items())
     screen.print(f"a run takes: {listed}" if listed else "", markup=False)
@@ -200,28 +195,35 @@ def _show_rows(screen: Console, title: str, rows: list[Row]) -> None:
 
 
 def _show_comparisons(screen: Console, result: BenchResult) -> None:
-    from rich.markup import escape
-    from rich.table import Table
+    from edgec.cli.tables import show_table
 
-    table = Table(box=None, pad_edge=False, title=escape(f"{result.folder} / {result.versus}"), title_justify="left")
-    for heading in ("batch", "threads", "ratio", "95 % interval", "lower quartiles", "A/A floor", "blocks", "verdict"):
-        table.add_column(heading, justify="left" if heading == "verdict" else "right")
+    headings = ("batch", "threads", "ratio", "95 % interval", "lower quartiles", "A/A floor", "blocks", "verdict")
+    lines = []
     for comparison in result.comparisons:
         setting = [str(comparison.batch or "default"), str(comparison.threads or "default")]
         estimate = comparison.estimate
         if estimate is None:
-            table.add_row(*setting, "", "", "", "", "", f"not compared: {escape(comparison.reason)}")
+            lines.append([*setting, "", "", "", "", "", f"not compared: {comparison.reason}"])
             continue
-        table.add_row(
-            *setting,
-            f"{estimate.ratio:.4f}",
-            f"{estimate.low:.4f} - {estimate.high:.4f}",
-            f"{estimate.quartile_ratio:.4f}",
-            f"{estimate.floor:.1%}",
-            str(estimate.blocks),
-            verdict_text(estimate, str(result.folder), str(result.versus)),
+        lines.append(
+            [
+                *setting,
+                f"{estimate.ratio:.4f}",
+                f"{estimate.low:.4f} - {estimate.high:.4f}",
+                f"{estimate.quartile_ratio:.4f}",
+                f"{estimate.floor:.1%}",
+                str(estimate.blocks),
+                verdict_text(estimate, str(result.folder), str(result.versus)),
+            ]
         )
-    screen.print(table)
+    show_table(
+        screen,
+        headings,
+        lines,
+        title=f"{result.folder} / {result.versus}",
+        right=headings[:-1],
+        folded="verdict",
+    )
 
 
 def verdict_text(estimate: Estimate, candidate: str, incumbent: str) -> str:

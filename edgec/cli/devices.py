@@ -26,22 +26,19 @@ def command(everything: bool, as_json: bool) -> None:
         print_document(to_json(reports))
         return
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
-    from edgec.cli.tables import size
+    from edgec.cli.tables import show_table, size
     from edgec.runtime.devices import State
 
     screen = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    table = Table("address", "device", "state", "capability", "memory", "driver", box=None, pad_edge=False)
+    rows = []
     for report in reports:
         for device in report.devices:
             memory = "" if device.memory is None else size(device.memory)
-            cells = (device.address, device.name, device.state, device.capability, memory, device.driver)
-            table.add_row(*(escape(cell) for cell in cells))
+            rows.append([device.address, device.name, device.state, device.capability, memory, device.driver])
         if not report.devices and (everything or report.state is State.UNUSABLE):
-            table.add_row("-", escape(report.title), str(report.state), "", "", "")
-    screen.print(table)
+            rows.append(["-", report.title, str(report.state), "", "", ""])
+    show_table(screen, ("address", "device", "state", "capability", "memory", "driver"), rows)
     for report in reports:
         reasons = dict.fromkeys(device.reason for device in report.devices if device.reason)
         if report.reason and (everything or report.state is not State.ABSENT):

@@ -82,6 +82,8 @@ def command(
         real = model.dequantize(spec.name, results[spec.name])
         shown = {"name": spec.name, "dtype": str(spec.dtype), "shape": list(real.shape), **summary(real)}
         scores = count is not None and is_scores(real)
+        if scores and names is not None and len(names) != real.size:
+            notes.append(f"'{Path(labels or '').name}' names {len(names)} classes, '{spec.name}' has {real.size}")
         listed.append({**shown, "top": [item.to_json() for item in best(real, count or 0, names)] if scores else None})
     if count is not None and all(item["top"] is None for item in listed):
         notes.append("no output holds one score per class, so there is no best one")
@@ -107,26 +109,26 @@ def command(
 
 def _show(document: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+
+    from edgec.cli.tables import show_table
 
     screen = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
-    table = Table("output", "dtype", "shape", "min", "max", "mean", "values", box=None, pad_edge=False)
+    rows = []
     for item in document["outputs"]:
         values = "" if item["values"] is None else "[" + ", ".join(_number(value) for value in item["values"]) + "]"
         shape = "x".join(map(str, item["shape"])) or "scalar"
         numbers = (_number(item[key]) for key in ("minimum", "maximum", "mean"))
-        table.add_row(escape(item["name"]), item["dtype"], shape, *numbers, escape(values))
-    screen.print(table)
+        rows.append([item["name"], item["dtype"], shape, *numbers, values])
+    show_table(screen, ("output", "dtype", "shape", "min", "max", "mean", "values"), rows, folded="values")
     for item in document["outputs"]:
         if item["not_finite"]:
             screen.print(f"warning: {item['not_finite']} numbers of '{item['name']}' are not finite", markup=False)
         if item["top"]:
-            ranking = Table("", "class", "score", "", box=None, pad_edge=False, title=escape(f"best of {item['name']}"))
-            ranking.title_justify = "left"
-            for place, found in enumerate(item["top"], 1):
-                ranking.add_row(str(place), str(found["index"]), _number(found["score"]), escape(found["label"] or ""))
-            screen.print(ranking)
+            ranking = [
+                [str(place), str(found["index"]), _number(found["score"]), found["label"] or ""]
+                for place, found in enumerate(item["top"], 1)
+            ]
+            show_table(screen, ("", "class", "score", ""), ranking, title=f"best of {item['name']}")
     for note in document["notes"]:
         screen.print(f"note: {note}", markup=False)
     if document["saved"]:

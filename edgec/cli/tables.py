@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def table(rows: Iterable[Sequence[object]], heading: Sequence[str] = ()) -> str:
@@ -20,6 +23,45 @@ def table(rows: Iterable[Sequence[object]], heading: Sequence[str] = ()) -> str:
         padded = [cell.rjust(w) if right else cell.ljust(w) for cell, w, right in zip(row, widths, numeric)]
         lines.append("  ".join(padded).rstrip())
     return "\n".join(lines)
+
+
+def show_table(
+    screen: Console,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    title: str = "",
+    right: Sequence[str] = (),
+    folded: str | None = None,
+) -> None:
+    """A table on the screen or, where that is too narrow for it, a line per cell; never a number cut short.
+
+    Args:
+        right: headings of the columns that are aligned to the right.
+        folded: heading of the one column that may take several lines per row.
+    """
+    from rich.measure import Measurement
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=None, pad_edge=False)
+    for heading in headings:
+        grid.add_column(Text(heading), justify="right" if heading in right else "left", no_wrap=heading != folded)
+    for row in rows:
+        grid.add_row(*map(Text, row))
+    if title:
+        screen.print(Text(title), style="italic")
+    needed = Measurement.get(screen, screen.options.update(max_width=10_000), grid)
+    if (needed.maximum if folded is None else needed.minimum) <= screen.width:
+        screen.print(grid)
+        return
+    label = max(map(len, headings))
+    for row in rows:
+        for heading, cell in zip(headings, row):
+            if cell:
+                screen.print(Text(f"{heading:{label}}  {cell}" if heading else f"{'':{label}}  {cell}"))
+        if len(rows) > 1:
+            screen.print()
 
 
 def size(count: float) -> str:

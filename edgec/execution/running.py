@@ -31,8 +31,13 @@ class Class:
 
 
 def is_scores(array: Array) -> bool:
-    """Whether an output is one score per class: numbers [classes], or [1, ..., 1, classes], more than one."""
-    return array.dtype.kind in "fiu" and array.ndim > 0 and array.size > 1 and array.shape[-1] == array.size
+    """Whether an output is one score per class, more than one: [classes], [1, ..., 1, classes], [1, classes, 1, 1].
+
+    The last is what a classifier gives that ends in a pooled convolution; [n, 1] is one number for each of a batch.
+    """
+    if array.dtype.kind not in "fiu" or array.ndim == 0 or array.size < 2:
+        return False
+    return array.shape[-1] == array.size or (array.ndim > 3 and array.shape[1] == array.size)
 
 
 def best(scores: Array, count: int, labels: Sequence[str] | None = None) -> list[Class]:

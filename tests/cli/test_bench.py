@@ -60,7 +60,7 @@ def test_bench_takes_samples_and_says_what_does_not_fit(
     assert main(["bench", str(folders[0]), "--batch", "3", "--budget", "1s"]) == 4
     assert "convert again with --batch 3" in capsys.readouterr().out
     assert main(["bench", str(folders[0]), "--data", str(tmp_path / "none.npz")]) == 2
-    assert main(["bench", str(tmp_path)]) == 1
+    assert main(["bench", str(tmp_path)]) == 2
     assert main(["bench", str(folders[0]), "--batch", "1,x"]) == 2
     assert main(["bench", str(folders[0]), "--budget", "soon"]) == 2
     assert main(["bench", str(folders[0]), "--session-option", "nonsense=1", "--budget", "1s"]) == 2

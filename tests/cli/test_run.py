@@ -84,6 +84,16 @@ def test_a_folder_that_is_not_there_is_a_usage_error(
     assert found["error"]["code"] == "EDG017" and "nowhere" in found["error"]["message"]
 
 
+def test_labels_that_are_too_few_are_said(
+    folder: Path, digit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "few.txt").write_text("zero\none\ntwo\n")
+    found = document(capsys, folder, "--input", digit, "--labels", tmp_path / "few.txt")
+    assert found["notes"] == ["'few.txt' names 3 classes, 'logits' has 10"]
+    (output,) = found["outputs"]  # type: ignore[misc]
+    assert output["top"][0] == {**output["top"][0], "index": 6, "label": None}
+
+
 def test_an_array_of_another_name_is_taken_for_the_only_input_and_said(
     folder: Path, integers: Path, digit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -174,7 +174,12 @@ class DynamicBatcher:
 def _sizes(fixed: int | None, sizes: Sequence[int] | None, max_batch: int) -> tuple[int, ...]:
     if fixed is not None:
         if max_batch > fixed:
-            raise UsageError("EDG720", f"the model runs batches of {fixed}", why=f"max_batch is {max_batch}")
+            raise UsageError(
+                "EDG720",
+                f"the model runs batches of {fixed}",
+                why=f"max_batch is {max_batch}",
+                help=f"convert it again with --batch {max_batch}, or give max_batch={fixed}",
+            )
         if sizes is not None and tuple(sizes) != (fixed,):
             raise UsageError("EDG720", f"the model runs batches of {fixed} only", why=f"sizes are {list(sizes)}")
         return (fixed,)

@@ -209,8 +209,9 @@ def test_a_model_of_fixed_batch_is_padded_and_the_statistics_say_so() -> None:
         assert [future.result(0)["y"][0] for future in futures] == [1, 2, 3]
         found = batcher.statistics()
     assert session.batches == [8] and found.padded == 5 and found.sizes == {3: 1}
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError) as caught:
         DynamicBatcher(session, max_batch=9)
+    assert "--batch 9" in str(caught.value.help)
     with pytest.raises(UsageError):
         DynamicBatcher(session, max_batch=8, sizes=[4, 8])
 
