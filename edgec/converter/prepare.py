@@ -106,9 +106,13 @@ def _interface_notes(lowered: Lowered) -> list[str]:
     """How integers stand for the floats of inputs and outputs, and where channels lie."""
     return [
         f"'{name}' is {held.dtype.label}{', channels last' if name in lowered.layouts else ''}: "
-        f"real = {held.scale:.6g} * (integer - {held.zero_point})".replace("- -", "+ ")
+        f"real = {held.scale:.6g} * " + _shifted(held.zero_point)
         for name, held in lowered.quantized_io.items()
     ]
+
+
+def _shifted(zero: int) -> str:
+    return f"(integer {'-' if zero > 0 else '+'} {abs(zero)})" if zero else "integer"
 
 
 def prepare(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import log2
 
 import numpy as np
 
@@ -75,6 +76,7 @@ class QuantizationRules:
         fuses: producers that can do so.
         per_channel: operators whose weights have one scale per result channel; other weights have one scale.
         slow: operators whose integer kernels take longer than the float ones.
+        expanded: activations without an integer form that are first written as operators which have one.
     """
 
     activation: DataType
@@ -86,6 +88,7 @@ class QuantizationRules:
     fuses: frozenset[str] = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul"})
     per_channel: frozenset[str] = frozenset({"Conv", "ConvTranspose"})
     slow: frozenset[str] = frozenset()
+    expanded: tuple[str, ...] = ()
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -105,8 +108,11 @@ def affine(found: Range, dtype: DataType, symmetric: bool) -> tuple[float, int]:
     Asymmetric: ``scale = (high - low) / (2^b - 1)``; symmetric: ``scale = max(|low|, |high|) / (2^(b-1) - 1)``.  A
     range so narrow that its scale would not be a normal float32 gets scale 1.
 
+    A scale of 16 bits that LiteRT would take for a power of two is made a little larger: where all three scales of an
+    addition or subtraction are powers of two, its kernel only takes operands of which one has the scale of the result.
+
     Source: Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference,
-    2017, section 3; LiteRT 8-bit quantization specification.
+    2017, section 3; LiteRT 8-bit quantization specification; LiteRT kernels add.cc and sub.cc, ``CheckedLog2``.
     """
     least, most = limits_of(dtype)
     low, high = min(found.low, 0.0), max(found.high, 0.0)
@@ -115,6 +121,12 @@ def affine(found: Range, dtype: DataType, symmetric: bool) -> tuple[float, int]:
     if scale < np.finfo(np.float32).tiny:
         return 1.0, 0
     if symmetric:
-        return scale, 0
+        return (_no_power_of_two(scale) if dtype is DataType.INT16 else scale), 0
     zero = round(least - low / scale)
     return scale, int(min(max(zero, least), most))
+
+
+def _no_power_of_two(scale: float) -> float:
+    """The scale, or the next one above it whose logarithm is not within a thousandth of a whole number."""
+    power = log2(scale)
+    return float(np.float32(2.0 ** (round(power) + 2e-3))) if abs(power - round(power)) < 1.1e-3 else scale

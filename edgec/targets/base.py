@@ -180,6 +180,8 @@ class Target(ABC):
     """Element type of float inputs and outputs of a quantized artifact where the user does not ask for one."""
     raises: ClassVar[tuple[str, ...]] = ()
     """What ``mixed`` precision raises nodes to that integers are too coarse for; the first is the default."""
+    floats: ClassVar[bool] = True
+    """Whether it computes floats: where not, ``mixed`` keeps at 8 bits what has no form at 16 bits."""
     float16_graph: ClassVar[bool] = False
     """Whether ``float16`` is lowered from a graph with float16 values; otherwise only constants are stored in it."""
     option_names: ClassVar[tuple[str, ...]] = ()
@@ -210,6 +212,10 @@ class Target(ABC):
         Raises:
             EdgecError: EDG510 where the tool is missing, with its plan in ``details["plan"]``; EDG501 to EDG512.
         """
+
+    def lacks_precision(self, precision: str) -> tuple[str, str]:
+        """Why the target does not have a precision, and what to ask for instead; empty where nothing is to be said."""
+        return "", ""
 
     def quantization(self, precision: str) -> QuantizationRules | None:
         """How a float graph is quantized for one of :attr:`precisions`; None for those that are not quantized."""

@@ -118,3 +118,11 @@ def test_biases_beside_weights_that_are_nearly_zero_leave_room_for_sums() -> Non
     whole, scale = bias.operand(0).numpy().astype(np.int64), bias.operand(1).numpy()
     assert np.abs(whole).max() <= 2**30
     np.testing.assert_allclose(whole * scale, [-0.3, 0.2], rtol=1e-3)
+
+
+@pytest.mark.parametrize("high", [0.5, 1.0, 0.9995, 4.0, 2.0**-9])
+def test_no_scale_of_16_bits_is_taken_for_a_power_of_two(high: float) -> None:
+    scale, zero = affine(Range(-high, high), DataType.INT16, True)
+    power = np.log2(scale)
+    assert zero == 0 and abs(power - round(power)) > 1e-3, "LiteRT's additions take it for one up to there"
+    assert high / 32767 <= scale < 1.004 * high / 32767

@@ -47,7 +47,13 @@ def precision_options(target: Target, options: ConversionOptions) -> PrecisionOp
     chosen = ALIASES.get(options.precision or "", options.precision) or implied
     if chosen not in target.precisions:
         known = ", ".join(target.precisions)
-        raise UsageError("EDG001", f"{target.name} has no precision '{chosen}'", why=f"it has: {known}")
+        why, help = target.lacks_precision(chosen)
+        raise UsageError(
+            "EDG001",
+            f"{target.name} has no precision '{chosen}'",
+            why=f"it has: {known}" + (f"; {why}" if why else ""),
+            help=help or None,
+        )
     if method not in METHOD_NAMES:
         raise UsageError("EDG001", f"unknown method '{method}'", why=f"known: {', '.join(METHOD_NAMES)}")
     rules = target.quantization(chosen)
@@ -63,8 +69,9 @@ def precision_options(target: Target, options: ConversionOptions) -> PrecisionOp
             f"precision {chosen} takes no calibration data",
             help="leave --calibration out, or give another --precision",
         )
-    held = options.io_dtype or (target.io_dtype if quantized else "float32")
-    kinds = ["float32", *([rules.activation.label] if rules is not None else ["float16"] if half else [])]
+    own = rules.activation.label if rules is not None else "float16"
+    held = options.io_dtype or (own if quantized and target.io_dtype != "float32" else "float32")
+    kinds = ["float32", *([own] if quantized or half else [])]
     if held not in kinds:
         raise UsageError(
             "EDG001", f"inputs and outputs cannot be {held}", why=f"with precision {chosen}: {' or '.join(kinds)}"

@@ -137,7 +137,9 @@ def _calibrated(
 ) -> None:
     model = made.model
     made.preparing = PREPARING
-    for item in parse_pipeline(PREPARING):
+    if rules.expanded:
+        made.preparing += f",expand-activations{{ops={'+'.join(rules.expanded)}}}"
+    for item in parse_pipeline(made.preparing):
         if item.apply(model):
             made.passes.append(item.name)
     names, _ = Quantize(rules=rules).observed(model.graph)

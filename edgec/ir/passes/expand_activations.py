@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -30,10 +31,15 @@ class ExpandActivations(Pass):
 
     def apply(self, model: Model) -> bool:
         changed = False
-        for op, rewrite in (("HardSwish", _hard_swish), ("HardSigmoid", _hard_sigmoid), ("LeakyRelu", _leaky_relu)):
-            if op in self.ops:
-                changed = rewrite_each(model, op, rewrite) or changed
+        for op in self.ops:
+            if op in _REWRITES:
+                changed = rewrite_each(model, op, _REWRITES[op]) or changed
         return changed
+
+
+def expand(graph: Graph, node: Node) -> bool:
+    """Expand one activation; False where it stays as it is."""
+    return _REWRITES[node.op](graph, node)
 
 
 def _scalar(graph: Graph, number: float, name: str) -> Value:
@@ -75,3 +81,10 @@ def _leaky_relu(graph: Graph, node: Node) -> bool:
     scaled = graph.build(node, "Mul", [x, _scalar(graph, slope, "slope")]).output
     replace_node(graph, node, graph.build(node, "Max", [x, scaled]).output)
     return True
+
+
+_REWRITES: Final[dict[str, Callable[[Graph, Node], bool]]] = {
+    "HardSwish": _hard_swish,
+    "HardSigmoid": _hard_sigmoid,
+    "LeakyRelu": _leaky_relu,
+}

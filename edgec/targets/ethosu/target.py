@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from edgec.errors import EdgecError
+from edgec.ir.quantization import QuantizationRules
 from edgec.targets.base import Artifact, Finding, Lowered, SessionSpec, TargetOptions, Verdict
 from edgec.targets.ethosu import compiler
 from edgec.targets.ethosu.hardware import FAMILIES
@@ -26,6 +28,8 @@ from edgec.targets.tflite.accelerator import (
 from edgec.targets.tflite.graph import FlatModel, read
 from edgec.targets.tflite.target import TARGET as TFLITE
 
+WIDE_EXPANDED: Final = ("HardSwish",)
+"""Activations that have a kernel for 8 bits only."""
 NAMED: Final = 4
 """How many operators a note names."""
 
@@ -36,6 +40,8 @@ class EthosU(AcceleratorTarget[VelaOptions]):
     name: ClassVar[str] = "ethosu"
     title: ClassVar[str] = "Arm Ethos-U (int8 .tflite, compiled by Vela)"
     suffix: ClassVar[str] = "_vela.tflite"
+    precisions: ClassVar[tuple[str, ...]] = ("int8", "int16x8", "mixed")
+    raises: ClassVar[tuple[str, ...]] = ("int16x8",)
     option_names: ClassVar[tuple[str, ...]] = (*OPTIONS, REQUIRE_DEVICE)
     machine: ClassVar[str] = "the Ethos-U"
     unit: ClassVar[str] = "the NPU"
@@ -46,6 +52,16 @@ class EthosU(AcceleratorTarget[VelaOptions]):
     def pipeline(self) -> str:  # type: ignore[override]
         """That of the tflite target; what LiteRT has no operator for is written as operators that the NPU has."""
         return f"{TFLITE.pipeline},expand-activations{{ops=HardSigmoid}},quantize-between"
+
+    def quantization(self, precision: str) -> QuantizationRules | None:
+        """LiteRT's rules; what has no int16 kernel there is written as operators that have one."""
+        rules = super().quantization(precision)
+        return replace(rules, expanded=WIDE_EXPANDED) if rules is not None and precision == "int16x8" else rules
+
+    def lacks_precision(self, precision: str) -> tuple[str, str]:
+        """The NPU computes no floats."""
+        why = "the NPU computes integers: float operators would run on the CPU"
+        return why, "--precision int16x8, or mixed: int8 with activations of 16 bits where 8 lose too much"
 
     def asked(self, options: TargetOptions) -> VelaOptions:
         """Vela's options."""

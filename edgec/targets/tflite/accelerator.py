@@ -87,6 +87,7 @@ class AcceleratorTarget(FileTarget, Generic[Options]):
     io_layout: ClassVar[str] = "NHWC"
     precisions: ClassVar[tuple[str, ...]] = ("int8",)
     io_dtype: ClassVar[str] = "int8"
+    floats: ClassVar[bool] = False
     machine: ClassVar[str]
     unit: ClassVar[str]
     float_rule: ClassVar[str]

@@ -17,6 +17,7 @@ from edgec.converter.calibration.mixed.path import Choice, greedy_path
 from edgec.converter.calibration.mixed.search import Search, Trial
 from edgec.converter.calibration.mixed.sensitivity import THREADS, measure_noise
 from edgec.converter.calibration.mixed.units import Unit, Units, find_units
+from edgec.converter.calibration.mixed.widening import Widen
 from edgec.converter.verification.data import Feeds, load_labels, load_samples
 from edgec.converter.verification.metrics import short
 from edgec.errors import UsageError
@@ -55,7 +56,8 @@ class Chooser:
     def __call__(self, made: Quantized, quantize: Quantize) -> list[Pass]:
         model = made.model
         assert self.calibration is not None, "calibrated before it is called"
-        units = find_units(model.graph, quantize)
+        wide = None if self.target.floats else self.target.quantization(self.mixed.raise_to)
+        units = find_units(model.graph, quantize, wide)
         noise = list(islice(self.calibration.samples(model), NOISE_SAMPLES))
 
         def path() -> list[Choice]:
@@ -72,7 +74,7 @@ class Chooser:
                 self.progress(f"trying {len(raised)} of {len(units.units)} nodes in {self.mixed.raise_to}")
                 return judge.loss(runner.run(raised))
 
-            search = Search(units, path, evaluate, limit, judge.metric)
+            search = Search(units, path, evaluate, limit, judge.metric, self._instead())
             best = search.run()
         made.entry["mixed"] = self._entry(search, judge, best, len(noise) if best.raised else 0, len(samples))
         made.notes.append(self._note(search, best))
@@ -92,8 +94,14 @@ class Chooser:
             means = {f"{name}_dequantized": mean for name, mean in quantize.means.items()}
             keep = quantize.keep.union(integers)
             wider = Quantize(rules, {**quantize.ranges, **ranges}, keep, {**quantize.means, **means})
-            return [chosen, wider]
+            return [chosen, Widen(wider) if rules.expanded else wider]
         return [chosen]
+
+    def _instead(self) -> str:
+        """What loses less than everything raised."""
+        if self.mixed.raise_to == self.target.raises[0] != "float32":
+            return f"--precision {self.mixed.raise_to}, whose inputs and outputs are wider as well"
+        return "--raise-to float32" if self.mixed.raise_to != "float32" else ""
 
     def _samples(self, model: Model) -> tuple[list[Feeds], list[Array] | None]:
         data = self.mixed.data

@@ -25,7 +25,7 @@ class _Move:
 
 
 def greedy_path(units: Units) -> list[Choice]:
-    """Choices from none to all units, each holding the one before.
+    """Choices from none to all units that can be raised, each holding the one before.
 
     A step raises one unit (its weights stay exact) or all units at a value, through those that only move integers (the
     value stays exact).  Among the steps the one with the most noise removed per cost is taken; borders that go away
@@ -45,20 +45,20 @@ def greedy_path(units: Units) -> list[Choice]:
         for index in sorted({index for unit in raised - before for index in near.get(unit, ())}):
             worths[index] = _worth(units, moves[index], raised)
         path.append(Choice(frozenset(raised), units.noise(raised)))
-    everything = frozenset(units.units)
-    if path[-1].raised != everything:
-        path.append(Choice(everything, 0.0))
+    if path[-1].raised != units.raisable:
+        path.append(Choice(units.raisable, units.noise(units.raisable)))
     return path
 
 
 def _moves(units: Units) -> list[tuple[Unit, ...]]:
     found: dict[tuple[Unit, ...], None] = {}
     for unit in units.units:
-        if unit.noise:
+        if unit.noise and not unit.fixed:
             found.setdefault((unit,))
     for edge in units.edges:
         if edge.noise and not (edge.producer is not None and edge.producer.moves):
-            found.setdefault(tuple(_around(edge)))
+            found.setdefault(tuple(unit for unit in _around(edge) if not unit.fixed))
+    found.pop((), None)
     return list(found)
 
 

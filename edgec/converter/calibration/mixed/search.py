@@ -38,6 +38,7 @@ class Search:
         make_path: measures the noise of the units, and says which way to go; called where integers alone lose too much.
         limit: of the loss, in its metric.
         metric: see :mod:`edgec.converter.calibration.mixed.loss`.
+        instead: options that lose less than raising every node, for the error's help; empty where there are none.
         trials: all artifacts that were made, in order.
     """
 
@@ -46,6 +47,7 @@ class Search:
     evaluate: Evaluate
     limit: float
     metric: str
+    instead: str = ""
     trials: list[Trial] = field(default_factory=list)
     path: list[Choice] = field(default_factory=list)
 
@@ -160,6 +162,6 @@ class Search:
             "EDG038",
             f"the loss of {self.metric} stays above --max-drop {self.limit:.3g}",
             why=f"with every node raised it is {last.loss.value:.3g} (relative L2 {last.loss.relative_l2:.3g})",
-            help="a larger --max-drop, or --raise-to float32",
+            help=f"a larger --max-drop, or {self.instead}" if self.instead else "a larger --max-drop",
             details={"loss": last.loss.value, "relative_l2": last.loss.relative_l2, "max_drop": self.limit},
         )

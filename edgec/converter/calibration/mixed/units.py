@@ -15,6 +15,7 @@ from typing import Final
 
 from edgec.ir.graph import Graph, Node, Value
 from edgec.ir.passes.quantize import WEIGHTED, Quantize
+from edgec.ir.quantization import QuantizationRules
 
 ELEMENT_COST: Final = 2.0
 """What computing an element in float instead of integers costs, in multiplications."""
@@ -35,6 +36,7 @@ class Unit:
         nodes: one, or two where the second is applied by the kernel of the first.
         moves: whether it only moves its operands' integers, and so adds no noise of its own.
         slow: whether its integer kernel takes longer than the float one.
+        fixed: whether it cannot be raised, and stays at 8 bits.
         multiplications, elements, weights: of the first node, its results and its constant weights.
         noise: relative energy at the outputs that rounding its weights or constant operands adds.
         reads, gives: values at its border.
@@ -48,6 +50,7 @@ class Unit:
     elements: int
     weights: int
     noise: float = 0.0
+    fixed: bool = False
     reads: list[Edge] = field(default_factory=list)
     gives: list[Edge] = field(default_factory=list)
 
@@ -135,10 +138,15 @@ class Units:
             beside = [other for edge in unit.gives for other in edge.consumers]
             beside += [edge.producer for edge in unit.reads if edge.producer is not None]
             for other in beside:
-                if other not in found and not other.weights and self._surrounded(other, found):
+                if other not in found and not (other.weights or other.fixed) and self._surrounded(other, found):
                     found.add(other)
                     pending.append(other)
         return frozenset(found)
+
+    @property
+    def raisable(self) -> frozenset[Unit]:
+        """All units that can be raised."""
+        return frozenset(unit for unit in self.units if not unit.fixed)
 
     @staticmethod
     def _surrounded(unit: Unit, raised: Collection[Unit]) -> bool:
@@ -157,8 +165,12 @@ class Units:
         )
 
 
-def find_units(graph: Graph, quantize: Quantize) -> Units:
-    """The units that ``quantize`` would turn into integers, and the values that it would round."""
+def find_units(graph: Graph, quantize: Quantize, wide: QuantizationRules | None = None) -> Units:
+    """The units that ``quantize`` would turn into integers, and the values that it would round.
+
+    Args:
+        wide: the rules by which nodes are raised, where those without a form in them cannot be.
+    """
     owner: dict[Node, Unit] = {}
     units: list[Unit] = []
     for nodes in quantize.units(graph):
@@ -166,6 +178,7 @@ def find_units(graph: Graph, quantize: Quantize) -> Units:
         unit = Unit(
             len(units), nodes, moves, slow, _multiplications(nodes[0]), _size(nodes[-1].output), _weights(nodes[0])
         )
+        unit.fixed = wide is not None and any(node.op not in (*wide.quantizable, *wide.expanded) for node in nodes)
         units.append(unit)
         owner.update(dict.fromkeys(nodes, unit))
     edges = []

@@ -9,12 +9,13 @@ Source: LiteRT 8-bit quantization specification (restrictions per operator); ker
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
 from edgec.ir.graph import Node, Value
 from edgec.ir.types import Array, DataType
-from edgec.targets.tflite.builder import options
+from edgec.targets.tflite.builder import hold, options
 from edgec.targets.tflite.call import Call, as_list
 from edgec.targets.tflite.integer.storage import FREE, LIKE, SAME, Form, Quantization, Storage, Weights
 from edgec.targets.tflite.operators.convolution import VALID, convolve, lift, resolve_pads
@@ -378,6 +379,24 @@ def _clamp(call: Call, low: float | None, high: float | None) -> T:
     )
     if code is None and low == 0.0 and open_above:
         code = "RELU"
+    if held.dtype is DataType.INT16 and code not in ("RELU", "RELU6"):  # these have no kernel for it
+        return _limited(call, x, held, None if open_below else low, None if open_above else high)
     if code is None:
         refuse(f"an integer clamp to [{low}, {high}]")
     return call.b.unary(code, x)
+
+
+def _limited(call: Call, x: T, held: Quantization, low: float | None, high: float | None) -> T:
+    """A clamp by MAXIMUM and MINIMUM, whose operands and results have one scale; to the result's scale behind it."""
+    b, form = call.b, call.form
+    assert form is not None
+    b.quantization = held
+    for code, bound in (("MAXIMUM", low), ("MINIMUM", high)):
+        if bound is not None:
+            whole = held.quantize(np.array([bound], np.float32))
+            limit = b.lazy(held.dtype, whole.shape, partial(np.copy, whole))
+            hold(limit, held)
+            x = b.binary(code, x, limit)
+    if form.wanted != held:
+        x = b.quantize(x, form.wanted)
+    return x
