@@ -112,6 +112,8 @@ class _Builder:
         self.graph = graph
         self.first = next(iter(graph.nodes))
         self.flags: list[Value] = []
+        self.latest: dict[Value, Value] = {}
+        """What stands for a value behind its switches: a result has one for weights and one for its own rounding."""
 
     def _flag(self) -> tuple[int, Value]:
         flag = self.graph.value(f"{SWITCHES}_{len(self.flags)}", DataType.BOOL, (1,))
@@ -190,8 +192,8 @@ class _Builder:
             node.set_input(position, chosen)
         return number
 
-    def _switch(self, value: Value, flag: Value, change: Callable[[Graph, Value], Value]) -> None:
-        graph = self.graph
+    def _switch(self, switched: Value, flag: Value, change: Callable[[Graph, Value], Value]) -> None:
+        graph, value = self.graph, self.latest.get(switched, switched)
         branches = {}
         for name, rewrite in (("then_branch", change), ("else_branch", _unchanged)):
             body = Graph(name)
@@ -211,6 +213,7 @@ class _Builder:
             user.set_input(position, chosen)
         for position in outputs:
             graph.set_output(position, chosen)
+        self.latest[switched] = chosen
 
 
 def _unchanged(body: Graph, value: Value) -> Value:
