@@ -68,8 +68,7 @@ def element_type(operator: FlatOperator) -> Judgement:
     state of an LSTM int16. A model with float inputs keeps its first QUANTIZE on the CPU.
 
     Source: model requirements (quantized tensors only); the compiler's log says "Operation is working on an unsupported
-    data type", and "otherwise supported, but not mapped" of a QUANTIZE from float (logs of compilers 2.0 to 15, all six
-    that were found).
+    data type", and "otherwise supported, but not mapped" of a QUANTIZE from float (logs of compilers 2.0 and 15).
     """
     for tensor in computed(operator):
         if not tensor.variable and tensor.dtype not in INTEGERS:

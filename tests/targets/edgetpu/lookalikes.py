@@ -224,7 +224,7 @@ def _head(net: Layers, level: T, values: int) -> T:
     return net.reshape(x, 1, 9 * level.shape[1] * level.shape[2], values)
 
 
-def tiny_yolo(net: Layers, *, activation: str = "", resize: int = 1) -> list[T]:
+def tiny_yolo(net: Layers, *, activation: str = "") -> list[T]:
     """Tiny YOLO v3 at 416 x 416: two outputs, one of them behind an upsampled map."""
     x = net.quantize(net.input(1, 416, 416, 3, dtype=DataType.UINT8))
 
@@ -239,8 +239,7 @@ def tiny_yolo(net: Layers, *, activation: str = "", resize: int = 1) -> list[T]:
     x = net.add("MAX_POOL_2D", [x], x.shape, options("Pool2D", filterHeight=2, filterWidth=2, strideH=1, strideW=1))
     x = layer(layer(x, 1024), 256, 1)
     first = net.quantize(net.convolve(layer(x, 512), 255))
-    x = net.upsample(layer(x, 128, 1), 26, 26)
-    net.program.ops[-1].version = resize
+    x = net.quantize(net.upsample(layer(x, 128, 1), 26, 26))
     second = net.convolve(layer(net.concatenate([x, route], 3), 256), 255)
     return [first, net.quantize(second)]
 
