@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -42,12 +44,12 @@ def errors_page() -> str:
         "# Errors\n",
         "Every error has a stable code and ends with one exit code. `edgec explain CODE` prints the same text.",
         "With `--json` the error is the member `error` of the one document on standard output.\n",
-        "| exit code | meaning | codes |",
-        "| --- | --- | --- |",
     ]
+    rows = []
     for number, meaning in EXITS.items():
         listed = " ".join(f"[{item.code}](#{item.code.lower()})" for item in codes if item.exit == number)
-        lines.append(f"| {number} | {meaning} | {listed} |")
+        rows.append((str(number), meaning, listed))
+    lines += _table(("exit code", "meaning", "codes"), rows)
     for item in codes:
         lines.append(f"\n## {item.code}\n\n**{item.title}** (exit code {item.exit})\n\n{item.explanation}")
     return "\n".join(lines) + "\n"
@@ -74,9 +76,8 @@ def cli_page() -> str:
 
 
 def _options(command: click.Command) -> list[str]:
-    lines = [inspect.cleandoc(command.help or "") + "\n", "| option | meaning |", "| --- | --- |"]
-    lines += [_option(item) for item in command.params if isinstance(item, click.Option)]
-    return [*lines, ""]
+    rows = [_option(item) for item in command.params if isinstance(item, click.Option)]
+    return [inspect.cleandoc(command.help or "") + "\n", *_table(("option", "meaning"), rows), ""]
 
 
 def _argument(item: click.Argument) -> str:
@@ -84,7 +85,7 @@ def _argument(item: click.Argument) -> str:
     return name if item.required else f"[{name}]"
 
 
-def _option(item: click.Option) -> str:
+def _option(item: click.Option) -> tuple[str, str]:
     names = ", ".join(f"`{name}`" for name in item.opts)
     if not item.is_flag:
         value = item.metavar
@@ -96,7 +97,7 @@ def _option(item: click.Option) -> str:
         text += f" Default: {item.default}."
     if item.required:
         text += " Required."
-    return f"| {names} | {text} |"
+    return names, text
 
 
 LAYOUTS = {
@@ -126,15 +127,13 @@ def tflite_page() -> str:
         "float16 is computed in float32, and float16 inputs and outputs stay what they are.\n",
         "## Operators\n",
         "*Layout* is the order of axes that the lowering can work in; *any* is whatever the neighbours use.\n",
-        "| operator | layout | lowering |",
-        "| --- | --- | --- |",
     ]
     table = load_table()
-    for name in sorted(table):
-        entry = table[name]
-        kind = type(entry.layout).__name__
-        note = (inspect.getdoc(entry.lower) or "").split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
-        lines.append(f"| {name} | {LAYOUTS.get(kind, 'depends on the node')} | {note} |")
+    rows = []
+    for name, entry in sorted(table.items()):
+        layout = LAYOUTS.get(type(entry.layout).__name__, "depends on the node")
+        rows.append((name, layout, _note(entry.lower)))
+    lines += _table(("operator", "layout", "lowering"), rows)
     expanded = ", ".join(name for name in expanded_operators() if name not in table)
     lines += [
         "\n## Operators that become others first\n",
@@ -143,12 +142,11 @@ def tflite_page() -> str:
         "Constant, BatchNormalization with constant statistics, If with a constant condition, and Loop and Scan with a",
         "constant number of steps are gone before the lowering.\n",
         "## Rules\n",
-        "| rule | why a node is refused |",
-        "| --- | --- |",
-        "| [EDG204](../errors.md#edg204) | the format has no such element type |",
-        "| [EDG231](../errors.md#edg231) | neither an operator of LiteRT nor a composition of them |",
     ]
-    lines += [f"| [{rule.code}](../errors.md#{rule.code.lower()}) | {rule.title} |" for rule in rules_of("tflite")]
+    rules = {"EDG204": "the format has no such element type"}
+    rules["EDG231"] = "neither an operator of LiteRT nor a composition of them"
+    rules.update((rule.code, rule.title) for rule in rules_of("tflite"))
+    lines += _table(("rule", "why a node is refused"), ((_links([code]), title) for code, title in rules.items()))
     return "\n".join(lines) + "\n"
 
 
@@ -178,12 +176,12 @@ def tflite_import_page() -> str:
         "  CALL_ONCE assigns at first stands in the notes and in the ONNX metadata under `edgec.states`.",
         "- Custom operators, control flow between subgraphs (IF, WHILE), LSTM operators and whatever is not listed",
         "  here are refused by name and place ([EDG201](../errors.md#edg201)).\n",
-        "| operator of LiteRT | in ONNX | quantized elements |",
-        "| --- | --- | --- |",
     ]
-    for name in sorted(table):
-        note = (inspect.getdoc(table[name].read) or "").split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
-        lines.append(f"| {name} | {note} | {'moved as they are' if table[name].moves else 'as real numbers'} |")
+    rows = [
+        (name, _note(entry.read), "moved as they are" if entry.moves else "as real numbers")
+        for name, entry in sorted(table.items())
+    ]
+    lines += _table(("operator of LiteRT", "in ONNX", "quantized elements"), rows)
     lines.append("\nVAR_HANDLE, READ_VARIABLE, ASSIGN_VARIABLE and CALL_ONCE become inputs and outputs, as above.")
     return "\n".join(lines) + "\n"
 
@@ -192,8 +190,6 @@ def edgetpu_page() -> str:
     """docs/support/edgetpu.md: what runs on the Edge TPU, by which rules, and the options of the target."""
     from edgec.targets.edgetpu.compiler import NEWEST, OLDEST, OPTIONS, TOOL
     from edgec.targets.edgetpu.rules import KNOWN, RULES
-    from edgec.targets.rules import RULES as DEFINED
-    from edgec.targets.rules import rules_of
 
     lines = [
         NOTE,
@@ -205,30 +201,17 @@ def edgetpu_page() -> str:
         "A model that runs on the Edge TPU in part is converted, with a note; `--require-device` refuses it.\n",
         "## Operators\n",
         "The rules behind an operator are those that it has besides the general ones; all others stay on the CPU.\n",
-        "| operator of LiteRT | rules of its own |",
-        "| --- | --- |",
     ]
-    for name in sorted(KNOWN):
-        codes = sorted(rule.code for rule in RULES if name in rule.operators)
-        lines.append(f"| {name} | {', '.join(_rule_link(code) for code in codes) or '-'} |")
-    general = sorted(rule.code for rule in RULES if not rule.operators)
+    lines += _table(("operator of LiteRT", "rules of its own"), ((name, _own(RULES, name)) for name in sorted(KNOWN)))
     lines += [
-        f"\nRules for every operator: {', '.join(_rule_link(code) for code in [*general, 'EDG419'])}.\n",
+        f"\nRules for every operator: {_links([*_general(RULES), 'EDG419'])}.\n",
         "## Rules\n",
-        "| rule | what it is about | |",
-        "| --- | --- | --- |",
-    ]
-    for rule in rules_of("edgetpu"):
-        text = DEFINED[rule.code].documentation.split("\n\n")[0].replace("\n", " ")
-        lines.append(f"| {_rule_link(rule.code)} | {rule.title} | {text} |")
-    lines += [
+        *_rules_table("edgetpu"),
         "\n## Options\n",
         f"`{TOOL.name}` {OLDEST} to {NEWEST} is driven; ${TOOL.variable} names it where it is not on PATH. Without it",
         "the verified int8 `.tflite` and `model.plan.json` with the exact command are written; the exit code is 5.\n",
-        "| option | meaning |",
-        "| --- | --- |",
+        *_options_table(OPTIONS, EDGETPU_OPTIONS),
     ]
-    lines += [f"| `--option {name}=VALUE` | {EDGETPU_OPTIONS[name]} |" for name in OPTIONS]
     return "\n".join(lines) + "\n"
 
 
@@ -239,8 +222,6 @@ def ethosu_page() -> str:
     from edgec.targets.ethosu.operators import U55, U85
     from edgec.targets.ethosu.options import OPTIONS
     from edgec.targets.ethosu.rules import RULES
-    from edgec.targets.rules import RULES as DEFINED
-    from edgec.targets.rules import rules_of
 
     lines = [
         NOTE,
@@ -254,42 +235,29 @@ def ethosu_page() -> str:
         "`--require-device` refuses it. A model of which nothing runs on the NPU is refused.\n",
         "## Operators\n",
         "The rules behind an operator are those that it has besides the general ones; all others stay on the CPU.\n",
-        "| operator of LiteRT | U55, U65 | U85 | rules of its own |",
-        "| --- | --- | --- | --- |",
     ]
-    for name in sorted(U85):
-        codes = sorted(rule.code for rule in RULES if name in rule.operators)
-        rules = ", ".join(_rule_link(code) for code in codes) or "-"
-        lines.append(f"| {name} | {'yes' if name in U55 else 'no'} | yes | {rules} |")
-    general = sorted(rule.code for rule in RULES if not rule.operators)
+    rows = [(name, "yes" if name in U55 else "no", "yes", _own(RULES, name)) for name in sorted(U85)]
+    lines += _table(("operator of LiteRT", "U55, U65", "U85", "rules of its own"), rows)
     lines += [
-        f"\nRules for every operator: {', '.join(_rule_link(code) for code in general)}.\n",
+        f"\nRules for every operator: {_links(_general(RULES))}.\n",
         "## Rules\n",
-        "| rule | what it is about | |",
-        "| --- | --- | --- |",
-    ]
-    for rule in rules_of("ethosu"):
-        text = DEFINED[rule.code].documentation.split("\n\n")[0].replace("\n", " ")
-        lines.append(f"| {_rule_link(rule.code)} | {rule.title} | {text} |")
-    lines += [
+        *_rules_table("ethosu"),
         "\n## NPUs\n",
         "The system configuration and the memory mode are always given to Vela; the first of each list is the default,",
         "which is what Vela itself falls back to. They are sections of `Arm/vela.ini`, which comes with Vela.\n",
-        "| accelerators | system configurations | memory modes |",
-        "| --- | --- | --- |",
     ]
-    for family in FAMILIES:
-        cells = (family.accelerators, family.systems, family.memories)
-        lines.append("| " + " | ".join(", ".join(f"`{item}`" for item in cell) for cell in cells) + " |")
+    npus = [
+        [", ".join(f"`{item}`" for item in cell) for cell in (family.accelerators, family.systems, family.memories)]
+        for family in FAMILIES
+    ]
+    lines += _table(("accelerators", "system configurations", "memory modes"), npus)
     lines += [
         "\n## Options\n",
         f"`{TOOL.name}` {OLDEST} and later is driven (tested with 5.2.0): {TOOL.install}.",
         f"${TOOL.variable} names it where it is neither beside Python nor on PATH. Without it the verified int8",
         "`.tflite` and `model.plan.json` with the exact command are written; the exit code is 5.\n",
-        "| option | meaning |",
-        "| --- | --- |",
+        *_options_table(OPTIONS, ETHOSU_OPTIONS),
     ]
-    lines += [f"| `--option {name}=VALUE` | {ETHOSU_OPTIONS[name]} |" for name in OPTIONS]
     return "\n".join(lines) + "\n"
 
 
@@ -314,8 +282,50 @@ EDGETPU_OPTIONS = {
 }
 
 
-def _rule_link(code: str) -> str:
-    return f"[{code}](../errors.md#{code.lower()})"
+# parts of pages
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table; the cells are Markdown."""
+    lines = [f"| {' | '.join(cells)} |" for cells in ([*headings], *([*row] for row in rows))]
+    return [lines[0].replace("  |", " |"), "| " + " | ".join("---" for _ in headings) + " |", *lines[1:]]
+
+
+def _first_paragraph(text: str | None) -> str:
+    """What a docstring begins with, as a cell of a table."""
+    return (text or "").split("\n\n")[0].replace("\n", " ")
+
+
+def _note(function: Callable[..., object]) -> str:
+    return _first_paragraph(inspect.getdoc(function)).replace("|", "\\|")
+
+
+def _rules_table(target: str) -> list[str]:
+    """The rules of an accelerator, with what they are about."""
+    from edgec.targets.rules import RULES, rules_of
+
+    rows = [
+        (_links([rule.code]), rule.title, _first_paragraph(RULES[rule.code].documentation)) for rule in rules_of(target)
+    ]
+    return _table(("rule", "what it is about", ""), rows)
+
+
+def _options_table(names: Iterable[str], meanings: Mapping[str, str]) -> list[str]:
+    return _table(("option", "meaning"), ((f"`--option {name}=VALUE`", meanings[name]) for name in names))
+
+
+def _own(rules: Iterable[Any], operator: str) -> str:
+    """Links to the rules that an operator has besides the general ones."""
+    return _links(rule.code for rule in rules if operator in rule.operators) or "-"
+
+
+def _general(rules: Iterable[Any]) -> list[str]:
+    """The codes of the rules that every operator has."""
+    return sorted(rule.code for rule in rules if not rule.operators)
+
+
+def _links(codes: Iterable[str]) -> str:
+    return ", ".join(f"[{code}](../errors.md#{code.lower()})" for code in sorted(codes))
 
 
 def pages() -> dict[Path, str]:
