@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import mmap
 import operator
@@ -13,7 +14,7 @@ import warnings
 import weakref
 from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType, TracebackType
 from typing import Any, Literal, Self
 
@@ -23,6 +24,7 @@ import numpy.typing as npt
 from edgec.errors import UsageError
 from edgec.ir.types import Array
 from edgec.runtime.memory.best_fit import BestFit
+from edgec.runtime.memory.blocks import Arena, Core, Hold, Record, drop_from
 from edgec.runtime.memory.report import Allocation, PoolExhausted, Statistics, readable
 
 Extend = Literal["power-of-two", "same-as-requested"]
@@ -83,18 +85,21 @@ class HostPool:
         self.alignment = alignment
         self._initial_chunk, self._extend, self._frames, self._source = initial_chunk, extend, frames, source
         self._keep = keep
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._inside = False  # under the lock: a finalizer or signal handler finds its own thread at work here
         self._blocks = BestFit(alignment)
-        self._arenas: dict[int, _Arena] = {}  # by the first usable address
+        self._arenas: dict[int, Arena] = {}  # by the first usable address
         self._arena_starts: list[int] = []  # sorted
-        self._records: dict[int, _Record] = {}  # by the address of the block
-        self._by_identity: dict[int, _Record] = {}  # by id() of the array that the caller has
-        self._dead: deque[_Core] = deque()  # filled by weak references in any thread, even inside our own lock
-        self._held: dict[int, _Hold] = {}
+        self._records: dict[int, Record] = {}  # by the address of the block
+        self._by_identity: dict[int, Record] = {}  # by id() of the array that the caller has
+        self._dead: deque[Core] = deque()  # filled by weak references in any thread, even inside our own lock
+        self._held: dict[int, Hold] = {}
+        self._postponed: deque[Array] = deque()  # released from within another call of the same thread
         self._closed = False
         self._in_use = self._requested = self._reserved = self._peak_in_use = self._peak_reserved = 0
         self._allocations = self._returns = self._grown = self._refused = 0
-        _pools.add(self)
+        with _fork_lock:
+            _pools.add(self)
 
     def empty(self, shape: int | Sequence[int], dtype: npt.DTypeLike, alignment: int | None = None) -> Array:
         """An uninitialised, C-contiguous, writable array in the pool.
@@ -106,8 +111,9 @@ class HostPool:
 
         Raises:
             PoolExhausted: EDG710 (a MemoryError too) where the limit does not leave enough, or the system has no more.
-            UsageError: EDG711 when the pool is closed; EDG712 for a negative extent, an alignment that is no power of
-                two, or a dtype that holds objects.
+            UsageError: EDG711 when the pool is closed, or at work in this thread already (in a finalizer or signal
+                handler); EDG712 for a shape that no array can have, an alignment that is no power of two, or a dtype
+                that holds objects.
         """
         extents = _extents(shape)
         element = np.dtype(dtype)
@@ -121,23 +127,33 @@ class HostPool:
         size = max(1, -(-requested // self.alignment)) * self.alignment
         where = _callers(self._frames)
         with self._lock:
-            self._collect()
-            if self._closed:
-                raise UsageError("EDG711", "the memory pool is closed", help="allocate before close()")
-            address = self._take(size, max(alignment, self.alignment))
-            arena = self._arenas[self._arena_starts[bisect_right(self._arena_starts, address) - 1]]
-            core = np.ndarray(extents, element, arena.memory, address - arena.address)
-            # Views of `array` get `core` as their base, so whoever lives longest keeps `core`, and with it the block.
-            array = core.view()
-            record = _Record(address, size, requested, extents, element, where, array)
-            record.core = _Core(core, self._dead.append)
-            record.core.record = record
-            self._records[address] = record
-            self._by_identity[record.identity] = record
-            self._in_use += size
-            self._requested += requested
-            self._allocations += 1
-            self._peak_in_use = max(self._peak_in_use, self._in_use)
+            self._enter()
+            try:
+                self._collect()
+                if self._closed:
+                    raise UsageError("EDG711", "the memory pool is closed", help="allocate before close()")
+                address = self._take(size, max(alignment, self.alignment))
+                try:
+                    arena = self._arenas[self._arena_starts[bisect_right(self._arena_starts, address) - 1]]
+                    core = np.ndarray(extents, element, arena.memory, address - arena.address)
+                    # Views of `array` get `core` as their base: whoever lives longest keeps `core`, and so the block.
+                    array = core.view()
+                    record = Record(address, size, requested, extents, element, where, array)
+                except BaseException as error:
+                    self._blocks.give(address, size)
+                    if isinstance(error, ValueError):
+                        raise _impossible(extents, str(error)) from error
+                    raise
+                record.core = Core(core, self._dead.append)
+                record.core.record = record
+                self._records[address] = record
+                self._by_identity[record.identity] = record
+                self._in_use += size
+                self._requested += requested
+                self._allocations += 1
+                self._peak_in_use = max(self._peak_in_use, self._in_use)
+            finally:
+                self._inside = False
         return array
 
     def release(self, array: Array) -> bool:
@@ -145,42 +161,36 @@ class HostPool:
 
         Returns:
             True when the memory is free again. False when something else refers to the array or looks into its memory:
-            that stays valid, and the memory returns with the last of it; :attr:`Statistics.waiting` counts it.
+            that stays valid, and the memory returns with the last of it; :attr:`Statistics.waiting` counts it. False
+            also in a finalizer or signal handler that came in the middle of another call: the next call does it.
 
         Raises:
             UsageError: EDG711 for an array of another pool, a view, or an array that was released before.
         """
         with self._lock:
-            self._collect()
-            record = self._by_identity.get(id(array))
-            if record is None or record.array() is not array:
-                why = "it is a view" if isinstance(array.base, np.ndarray) else "it is none of its arrays"
-                raise UsageError(
-                    "EDG711", "the memory pool cannot take this array back", why=f"{why}, or was released before"
-                )
-            del self._by_identity[record.identity]
-            record.released = True
-            core = array.base
-            array.__setstate__((1, (0,), array.dtype, False, b""))  # type: ignore[arg-type,unused-ignore]
-            if sys.getrefcount(array) > _ONE_OWNER:
-                # More than the caller's one name: some of it may be buffers that were exported before.
-                hold = _Hold(array, _drop(self._held))
-                hold.core = core
-                self._held[id(hold)] = hold
-                del hold
-            del core
-            self._collect()
-            return record.address not in self._records or self._records[record.address] is not record
+            if self._inside:  # a finalizer or signal handler, in the middle of another call of this thread
+                self._record_of(array)
+                self._postponed.append(array)
+                return False
+            self._inside = True
+            try:
+                self._collect()
+                record = self._record_of(array)
+                self._give_up(array, record, _ONE_OWNER)
+                self._collect()
+                return record.address not in self._records or self._records[record.address] is not record
+            finally:
+                self._inside = False
 
     def trim(self) -> int:
         """Return arenas that hold no array to the system; how many bytes that were."""
-        with self._lock:
+        with self._alone():
             self._collect()
             return self._trim()
 
     def statistics(self) -> Statistics:
         """Sizes and counts of this moment."""
-        with self._lock:
+        with self._alone():
             self._collect()
             free, largest = self._blocks.free, self._blocks.largest
             return Statistics(
@@ -204,14 +214,14 @@ class HostPool:
 
     def reset_peak(self) -> None:
         """Let the peaks start from what is in use now."""
-        with self._lock:
+        with self._alone():
             self._collect()
             self._peak_in_use, self._peak_reserved = self._in_use, self._reserved
 
     def leaks(self) -> list[Allocation]:
         """Every array whose memory has not come back, the oldest first."""
         now = time.monotonic()
-        with self._lock:
+        with self._alone():
             self._collect()
             records = list(self._records.values())
         return [record.describe(now) for record in sorted(records, key=lambda record: record.since)]
@@ -223,7 +233,7 @@ class HostPool:
             reaches = [stride * (extent - 1) for extent, stride in zip(array.shape, array.strides)]
             low, high = low + sum(min(0, reach) for reach in reaches), high + sum(max(0, reach) for reach in reaches)
             high += array.itemsize
-        with self._lock:
+        with self._alone():
             position = bisect_right(self._arena_starts, low) - 1
             if position < 0:
                 return False
@@ -236,7 +246,7 @@ class HostPool:
         Returns:
             What :meth:`leaks` says.
         """
-        with self._lock:
+        with self._alone():
             self._closed, self._keep = True, False
             self._collect()
             self._trim()
@@ -254,8 +264,63 @@ class HostPool:
             lines = "\n".join(f"  {allocation}" for allocation in leaked)
             warnings.warn(f"{len(leaked)} arrays are still out:\n{lines}", ResourceWarning, stacklevel=2)
 
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._lock:
+            self._enter()
+            try:
+                yield
+            finally:
+                self._inside = False
+
+    def _enter(self) -> None:
+        """Begin a call; under the lock.
+
+        Finalizers and signal handlers run wherever Python happens to be, here too, and find everything half done.
+        """
+        if self._inside:
+            raise UsageError(
+                "EDG711",
+                "the memory pool is at work in this thread",
+                why="a finalizer or signal handler called it in the middle of another call",
+                help="only release() can be called from there",
+            )
+        self._inside = True
+
+    def _record_of(self, array: Array) -> Record:
+        record = self._by_identity.get(id(array))
+        if record is None or record.array() is not array:
+            why = "it is a view" if isinstance(array.base, np.ndarray) else "it is none of its arrays"
+            raise UsageError(
+                "EDG711", "the memory pool cannot take this array back", why=f"{why}, or was released before"
+            )
+        return record
+
+    def _give_up(self, array: Array, record: Record, owners: int) -> None:
+        """Empty an array, and keep its block for as long as anything else may look into it; under the lock.
+
+        Args:
+            owners: references to the array, as counted here, that surely look into nothing; with 0 the block is kept as
+                long as the array.
+        """
+        del self._by_identity[record.identity]
+        record.released = True
+        core = array.base
+        array.__setstate__((1, (0,), array.dtype, False, b""))  # type: ignore[arg-type,unused-ignore]
+        if sys.getrefcount(array) > owners:
+            # Some of them may be buffers that were exported before.
+            hold = Hold(array, drop_from(self._held))
+            hold.core = core
+            self._held[id(hold)] = hold
+
     def _collect(self) -> None:
-        """Free the blocks whose arrays died since; under the lock."""
+        """Free the blocks whose arrays died or were released since; under the lock."""
+        while self._postponed:
+            array = self._postponed.popleft()
+            record = self._by_identity.get(id(array))
+            if record is not None and record.array() is array:  # else released twice
+                self._give_up(array, record, owners=0)
+            del array
         returned = False
         while self._dead:
             record = self._dead.popleft().record
@@ -297,18 +362,25 @@ class HostPool:
         wanted = -(-wanted // mmap.PAGESIZE) * mmap.PAGESIZE
         if self.limit is not None:
             wanted = min(wanted, self.limit - self._reserved)
-        try:
-            arena = _Arena(self._source(wanted), wanted, self.alignment)
-        except (MemoryError, OSError) as error:
-            self._refused += 1
-            why = f"{readable(wanted)} more are not to be had: {error}"
-            raise PoolExhausted("EDG710", "the memory pool cannot grow", why=why) from error
+        arena = self._arena(wanted, -(-needed // mmap.PAGESIZE) * mmap.PAGESIZE)
         self._arenas[arena.start] = arena
         insort(self._arena_starts, arena.start)
         self._blocks.add(arena.start, arena.size)
         self._reserved += arena.reserved
         self._peak_reserved = max(self._peak_reserved, self._reserved)
         self._grown += 1
+
+    def _arena(self, wanted: int, least: int) -> Arena:
+        """A new arena; the smallest that will do, where the system does not have the one that was wanted."""
+        try:
+            return Arena(self._source(wanted), wanted, self.alignment)
+        except (MemoryError, OSError, OverflowError) as error:
+            self._trim()
+            if least < wanted:
+                return self._arena(least, least)
+            self._refused += 1
+            why = f"{readable(wanted)} more are not to be had: {error}"
+            raise PoolExhausted("EDG710", "the memory pool cannot grow", why=why) from error
 
     def _room(self, needed: int) -> bool:
         return self.limit is None or self._reserved + needed <= self.limit
@@ -335,85 +407,13 @@ class HostPool:
         )
 
 
-class _Arena:
-    """One piece of memory; ``start`` is its first aligned address, ``size`` what lies behind it, in bytes."""
-
-    __slots__ = ("address", "memory", "reserved", "size", "start")
-
-    def __init__(self, memory: Any, reserved: int, alignment: int):
-        view = np.frombuffer(memory, np.uint8)
-        self.memory = memory
-        self.reserved = reserved
-        self.address = int(view.__array_interface__["data"][0])
-        padding = -self.address % alignment if self.address % mmap.PAGESIZE else 0
-        self.start = self.address + padding
-        self.size = (min(reserved, view.size) - padding) // alignment * alignment
-
-
-class _Record:
-    """What the pool knows of an array that is out; ``array`` refers weakly to it."""
-
-    __slots__ = (
-        "address",
-        "array",
-        "core",
-        "dtype",
-        "identity",
-        "released",
-        "requested",
-        "shape",
-        "since",
-        "size",
-        "where",
-    )
-    core: _Core
-
-    def __init__(
-        self,
-        address: int,
-        size: int,
-        requested: int,
-        shape: tuple[int, ...],
-        dtype: np.dtype[Any],
-        where: tuple[tuple[str, int, str], ...],
-        array: Array,
-    ):
-        self.address, self.size, self.requested = address, size, requested
-        self.shape, self.dtype, self.where = shape, dtype, where
-        self.array = weakref.ref(array)
-        self.identity = id(array)
-        self.released = False
-        self.since = time.monotonic()
-
-    def describe(self, now: float) -> Allocation:
-        where = tuple(f"{file}:{line} {function}" for file, line, function in self.where)
-        return Allocation(
-            self.address, self.size, self.shape, self.dtype, self.released, max(0.0, now - self.since), where
-        )
-
-
-class _Core(weakref.ref[Array]):
-    """Refers to the hidden array that all views share; when that dies, nothing can reach the block any more."""
-
-    __slots__ = ("record",)
-    record: _Record
-
-
-class _Hold(weakref.ref[Array]):
-    """Keeps a block for as long as a released array has owners besides the caller's name."""
-
-    __slots__ = ("core",)
-    core: Any
-
-
-def _drop(held: dict[int, _Hold]) -> Callable[[_Hold], object]:
-    return lambda hold: held.pop(id(hold), None)
-
-
 class _Counter:
     """Counts as :meth:`HostPool.release` does, for an array that one local name has."""
 
     def release(self, array: object) -> int:
+        return self._give_up(array)
+
+    def _give_up(self, array: object) -> int:
         return sys.getrefcount(array)
 
 
@@ -423,7 +423,11 @@ def _one_owner() -> int:
 
 
 _ONE_OWNER = _one_owner()
-"""``sys.getrefcount`` inside ``release`` of an array with one owner; interpreters count the call itself differently."""
+"""``sys.getrefcount`` below ``release`` of an array with one owner; interpreters count the call itself differently."""
+
+
+def _impossible(extents: tuple[int, ...], why: str) -> UsageError:
+    return UsageError("EDG712", f"an array cannot have the shape {extents}", why=why)
 
 
 def _extents(shape: int | Sequence[int]) -> tuple[int, ...]:
@@ -458,15 +462,21 @@ def _callers(count: int) -> tuple[tuple[str, int, str], ...]:
 
 # A child made by fork gets pools in which no other thread was at work.
 _pools: weakref.WeakSet[HostPool] = weakref.WeakSet()
-_fork_lock = threading.Lock()
+_fork_lock = threading.RLock()  # also for new pools: one made while a fork is under way waits for its end
 _forking: list[HostPool] = []
 
 
 def _before_fork() -> None:
     _fork_lock.acquire()
-    _forking.extend(_pools)
-    for pool in _forking:
+    while True:
+        try:
+            pools = list(_pools)
+            break
+        except RuntimeError:  # a finalizer of this thread made one more meanwhile
+            continue
+    for pool in pools:
         pool._lock.acquire()
+        _forking.append(pool)
 
 
 def _after_fork() -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import mmap
 import os
 import pickle
+import subprocess
+import sys
 import warnings
 import weakref
 
@@ -53,6 +57,116 @@ def test_memory_comes_back_with_the_last_view_not_with_the_array() -> None:
     del view
     assert pool.statistics().live == 1
     assert pool.statistics().in_use == 128
+
+
+def taken(pool: HostPool) -> int:
+    """Bytes that are neither free nor in an array; must be 0."""
+    found = pool.statistics()
+    return found.reserved - found.free - found.in_use
+
+
+@pytest.mark.parametrize("shape", [(1,) * 65, (1 << 31, 1 << 31, 0), (-1,), (2, -3)])
+def test_a_shape_that_no_array_can_have_is_refused_and_takes_nothing(shape: tuple[int, ...]) -> None:
+    pool = HostPool()
+    kept = pool.empty(3, "f4")
+    with pytest.raises(UsageError) as caught:
+        pool.empty(shape, "f4")
+    assert caught.value.code == "EDG712"
+    assert taken(pool) == 0 and pool.statistics().live == 1 and pool.owns(kept)
+
+
+@pytest.mark.parametrize("dtype", ["S", "U", "V", "S0", np.dtype([]), ("f4", (3,)), ("f4", (0,)), "M8[s]", "c16"])
+def test_odd_dtypes_get_as_many_bytes_as_their_arrays_reach(dtype: object) -> None:
+    pool = HostPool()
+    arrays = [pool.empty(1000, dtype) for _ in range(3)]  # type: ignore[arg-type]
+    ends = sorted((address(array), address(array) + array.nbytes) for array in arrays)
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(ends))
+    assert all(pool.owns(array) for array in arrays) and taken(pool) == 0
+
+
+@pytest.mark.parametrize("dtype", ["O", np.dtypes.StringDType(), [("name", "O"), ("size", "i4")]])
+def test_arrays_of_objects_are_refused(dtype: object) -> None:
+    with pytest.raises(UsageError, match="cannot lie in a pool"):
+        HostPool().empty(3, dtype)  # type: ignore[arg-type]
+
+
+def test_the_smallest_arena_that_will_do_is_taken_where_the_system_has_no_larger_one() -> None:
+    asked: list[int] = []
+
+    def scarce(size: int) -> mmap.mmap:
+        asked.append(size)
+        if size > 100_000:
+            raise MemoryError("no more than 100 kB at once")
+        return mmap.mmap(-1, size)
+
+    pool = HostPool(source=scarce, alignment=64)
+    array = pool.empty(1000, "f4")
+    assert pool.owns(array) and asked == [1 << 20, 4096] and pool.statistics().refused == 0
+    with pytest.raises(PoolExhausted):
+        pool.empty(100_000, "f4")
+    assert pool.statistics().refused == 1 and taken(pool) == 0
+
+
+class Finalized:
+    """Does something when the garbage collector, not a reference count, ends it."""
+
+    def __init__(self, action: object):
+        self.action, self.cycle = action, self
+
+    def __del__(self) -> None:
+        self.action()  # type: ignore[operator]
+
+
+def collecting() -> HostPool:
+    """A pool that runs the garbage collector in the middle of its second growth."""
+    sizes: list[int] = []
+
+    def source(size: int) -> mmap.mmap:
+        sizes.append(size)
+        if len(sizes) > 1:
+            gc.collect()
+        return mmap.mmap(-1, size)
+
+    return HostPool(source=source, initial_chunk=4096, extend="same-as-requested")
+
+
+@pytest.mark.parametrize("looked_into", [False, True])
+def test_a_finalizer_may_release_in_the_middle_of_another_call(looked_into: bool) -> None:
+    pool, said = collecting(), []
+    given = pool.empty(4, "f4")
+    given[:] = 7
+    view = memoryview(given) if looked_into else None
+    Finalized(lambda array=given: said.append(pool.release(array)))
+    del given
+    large = pool.empty(1 << 16, "u1")
+    assert said == [False], "it is done by the next call"
+    others = [pool.empty(4, "f4") for _ in range(300)]
+    for other in others:
+        other[:] = 0
+    assert pool.owns(large) and taken(pool) == 0
+    if view is not None:
+        assert view.tolist() == [7, 7, 7, 7]
+        view.release()
+    del view, others, large, other
+    gc.collect()
+    assert pool.statistics().live == 0 and pool.statistics().in_use == 0
+
+
+def test_a_finalizer_that_allocates_in_the_middle_of_another_call_is_told() -> None:
+    """Instead of a deadlock, or of blocks that are handed out twice."""
+    pool = collecting()
+    small, said = pool.empty(4, "f4"), []
+
+    def allocate() -> None:
+        try:
+            pool.empty(4, "f4")
+        except UsageError as error:
+            said.append((error.code, str(error.why)))
+
+    Finalized(allocate)
+    assert pool.owns(pool.empty(1 << 16, "u1")) and pool.owns(small)
+    ((code, why),) = said
+    assert code == "EDG711" and "finalizer" in why
 
 
 @pytest.mark.parametrize("keep", [memoryview, lambda array: array.ravel(), lambda array: array.data, iter, np.asarray])
@@ -289,3 +403,35 @@ def test_a_forked_child_has_copies_and_a_pool_that_works() -> None:
         os.waitpid(child, 0)
     assert answer == bytes([2, 3, 2])
     assert (array == 1).all() and pool.statistics().live == 1
+
+
+FORKING = """
+import os, sys, threading
+from edgec.runtime.memory import HostPool
+
+sys.setswitchinterval(1e-6)
+kept, over = [HostPool() for _ in range(300)], threading.Event()
+
+def make():
+    while not over.is_set():
+        HostPool()
+
+threads = [threading.Thread(target=make) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for _ in range(40):
+    child = os.fork()
+    if not child:
+        kept[0].empty(3, "f4")
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+over.set()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_pools_may_be_made_while_another_thread_forks() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FORKING]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
