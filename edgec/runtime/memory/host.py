@@ -127,7 +127,9 @@ class HostPool:
         size = max(1, -(-requested // self.alignment)) * self.alignment
         where = _callers(self._frames)
         with self._lock:
-            self._enter()
+            if self._inside:
+                raise _at_work()
+            self._inside = True
             try:
                 self._collect()
                 if self._closed:
@@ -267,25 +269,13 @@ class HostPool:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         with self._lock:
-            self._enter()
+            if self._inside:
+                raise _at_work()
+            self._inside = True
             try:
                 yield
             finally:
                 self._inside = False
-
-    def _enter(self) -> None:
-        """Begin a call; under the lock.
-
-        Finalizers and signal handlers run wherever Python happens to be, here too, and find everything half done.
-        """
-        if self._inside:
-            raise UsageError(
-                "EDG711",
-                "the memory pool is at work in this thread",
-                why="a finalizer or signal handler called it in the middle of another call",
-                help="only release() can be called from there",
-            )
-        self._inside = True
 
     def _record_of(self, array: Array) -> Record:
         record = self._by_identity.get(id(array))
@@ -424,6 +414,16 @@ def _one_owner() -> int:
 
 _ONE_OWNER = _one_owner()
 """``sys.getrefcount`` below ``release`` of an array with one owner; interpreters count the call itself differently."""
+
+
+def _at_work() -> UsageError:
+    """Finalizers and signal handlers run wherever Python happens to be, here too, and would find things half done."""
+    return UsageError(
+        "EDG711",
+        "the memory pool is at work in this thread",
+        why="a finalizer or signal handler called it in the middle of another call",
+        help="only release() can be called from there",
+    )
 
 
 def _impossible(extents: tuple[int, ...], why: str) -> UsageError:
