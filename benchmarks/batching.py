@@ -11,9 +11,10 @@ Clients are threads that send one sample and wait for its answer (closed loop). 
   time, or as many runs of one thread at once as there are cores.
 
 Rounds of all systems are interleaved; figures are medians over the rounds, and go on until every batcher has the 1000
-answers that a 99th percentile needs.  The gain is the throughput over that of the better direct system in the same round,
-with its 95 % bootstrap interval.  The bound of the latency is the delay plus two runs: the one that is under way when a
-sample arrives, and its own; runs are taken at their 99th percentile.  Where the p99 is beyond it, the table says so.
+answers that a 99th percentile needs.  The gain is the throughput over that of the better direct system in the same
+round, with its 95 % bootstrap interval.  The bound of the latency is the delay plus two runs: the one that is under way
+when a sample arrives, and its own; runs are taken at their 99th percentile.  Where the p99 is beyond it, the table says
+so.
 """
 
 from __future__ import annotations
