@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from edgec.converter import manifest as manifests
+from edgec.converter.calibration.data import CalibrationData
 from edgec.converter.calibration.options import precision_options, target_options, verified_as
 from edgec.converter.importers import source_files
 from edgec.converter.making import make
@@ -133,6 +134,7 @@ def convert(
             passes=asked.passes,
             inspection=Inspection(shown, check_ir),
             precision=wanted,
+            search=not plan,
             progress=progress,
         )
 
@@ -192,11 +194,12 @@ def _verify(
 ) -> VerificationReport:
     """Compare a file with the original model; raises VerificationError unless they compute the same."""
     from edgec.converter.verify import verify
+    from edgec.ir.passes.quantize_between import inner_steps
 
     arrived = prepared.quantized is not None and prepared.quantized.arrived
-    calibration = None if prepared.quantized is None or arrived else prepared.precision.data
+    calibration = _verified_with(prepared)
     data: Path | list[Feeds] | None = asked.data_path
-    if data is None and calibration is not None and not calibration.is_random:
+    if data is None and calibration is not None:
         data = list(islice(calibration.samples(prepared.imported.model), CALIBRATION_SAMPLES))
     return verify(
         file,
@@ -207,29 +210,31 @@ def _verify(
         seed=asked.seed,
         isolate=asked.isolate,
         layouts=lowered.layouts,
-        precision=_held_to(prepared, arrived),
+        precision=None if arrived else verified_as(prepared.precision.precision),
         quantized_io=lowered.quantized_io,
+        meant=prepared.imported.model if arrived and inner_steps(prepared.model) else None,
     )
 
 
-def _held_to(prepared: Prepared, arrived: bool) -> str | None:
-    """The limit of the comparison: that of int8 too where a model that arrived quantized was rounded further."""
-    from edgec.ir.passes.quantize_between import inner_steps
-
-    if not arrived:
-        return verified_as(prepared.precision.precision)
-    return verified_as("int8") if inner_steps(prepared.model) else None
+def _verified_with(prepared: Prepared) -> CalibrationData | None:
+    """The calibration data, where the artifact is compared on samples of it unless others are given."""
+    if prepared.quantized is None or prepared.quantized.arrived:
+        return None
+    data = prepared.precision.data
+    return None if data is None or data.is_random else data
 
 
 def _plan(prepared: Prepared, folder: Path, asked: ConversionOptions) -> dict[str, Any]:
     """What a conversion would do, in the terms of the manifest."""
     name = STEM + prepared.target.suffix
+    calibrated = asked.data_path is None and _verified_with(prepared) is not None
     origin = "random" if asked.data_path is None else asked.data_path.name
+    origin = f"the first {CALIBRATION_SAMPLES} samples of the calibration" if calibrated else origin
     inputs = []
     for value in prepared.model.graph.inputs:
         shape = None if value.shape is None else list(value.shape)
         entry: dict[str, Any] = {"name": value.name, "dtype": value.dtype.label, "shape": shape, "from": origin}
-        if asked.data is None and value.name in asked.bounds:
+        if asked.data is None and not calibrated and value.name in asked.bounds:
             entry["range"] = list(asked.bounds[value.name])
         inputs.append(entry)
     return {
@@ -241,7 +246,7 @@ def _plan(prepared: Prepared, folder: Path, asked: ConversionOptions) -> dict[st
         "output": str(folder),
         "files": [name, *(STEM + suffix for suffix in prepared.target.sidecars), MANIFEST],
         "rejected": name + REJECTED,
-        "verification": {"inputs": inputs, "seed": asked.seed if asked.data is None else None},
+        "verification": {"inputs": inputs, "seed": asked.seed if origin == "random" else None},
         "notes": list(prepared.notes),
         "tool": prepared.target.tool_plan(prepared.options, STEM),
     }

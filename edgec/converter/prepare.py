@@ -18,6 +18,7 @@ from edgec.converter.importers.onnx import require_static
 from edgec.errors import EXIT_UNSUPPORTED, EdgecError, UnsupportedError, UsageError
 from edgec.ir.graph import Model
 from edgec.ir.passes.base import Pass, parse_pipeline
+from edgec.ir.quantization import Affine
 from edgec.ir.types import DataType
 from edgec.targets.base import Lowered, Refusal, Target, TargetOptions
 
@@ -105,14 +106,17 @@ class Prepared:
 def _interface_notes(lowered: Lowered) -> list[str]:
     """How integers stand for the floats of inputs and outputs, and where channels lie."""
     return [
-        f"'{name}' is {held.dtype.label}{', channels last' if name in lowered.layouts else ''}: "
-        f"real = {held.scale:.6g} * " + _shifted(held.zero_point)
+        f"'{name}' is {held.dtype.label}{', channels last' if name in lowered.layouts else ''}{_meaning(held)}"
         for name, held in lowered.quantized_io.items()
     ]
 
 
-def _shifted(zero: int) -> str:
-    return f"(integer {'-' if zero > 0 else '+'} {abs(zero)})" if zero else "integer"
+def _meaning(held: Affine) -> str:
+    if held.dtype.is_float:
+        return ""
+    zero = held.zero_point
+    shifted = f"(integer {'-' if zero > 0 else '+'} {abs(zero)})" if zero else "integer"
+    return f": real = {held.scale:.6g} * {shifted}"
 
 
 def prepare(
@@ -125,6 +129,7 @@ def prepare(
     inspection: Inspection | None = None,
     precision: PrecisionOptions | None = None,
     structure_only: bool = False,
+    search: bool = True,
     progress: Progress = silent,
 ) -> Prepared:
     """Bring a model to the point where the target would lower it; :meth:`Prepared.ask` then says whether it can.
@@ -133,6 +138,7 @@ def prepare(
         source: how the model is read.
         precision: of the artifact; float32 by default.
         structure_only: quantize with made-up ranges where there is no calibration data.
+        search: whether mixed precision makes and runs artifacts to find out what is raised; else it is as int8, noted.
 
     Raises:
         EdgecError: whatever the importer or a pass reports (EDG1xx, EDG2xx), EDG002 and EDG004 for names that do not
@@ -164,13 +170,18 @@ def prepare(
         rules = target.quantization(precision.precision)
         if rules is not None:
             select = None
-            if precision.precision == "mixed" and not structure_only:
+            if precision.precision == "mixed" and search and not structure_only:
                 from edgec.converter.calibration.mixed.choose import mixed_chooser
 
                 select = mixed_chooser(target, chosen, precision.data, precision.mixed, progress)
             prepared.quantized = quantize(
                 imported.model, rules, precision, select=select, structure_only=structure_only, progress=progress
             )
+            if precision.precision == "mixed" and not search:
+                prepared.quantized.notes.append(
+                    f"which nodes are raised to {precision.mixed.raise_to} is found by making artifacts and running "
+                    "them, which a plan does not do: shown as int8"
+                )
             _look("quantize", prepared.model, look)
         elif precision.precision == "float16":
             from edgec.converter.calibration.halving import halve

@@ -20,7 +20,7 @@ from edgec.converter.verification import judgement
 from edgec.converter.verification.data import Feeds, load_samples
 from edgec.converter.verification.inputs import ATTEMPTS, Generator
 from edgec.converter.verification.metrics import Difference, same
-from edgec.converter.verification.reference import Host, InProcess, Reference, ReferenceModel, collect
+from edgec.converter.verification.reference import Host, InProcess, Reference, ReferenceModel, collect, departures
 from edgec.converter.verification.report import FAILED, PASSED, InputReport, VerificationReport
 from edgec.errors import EdgecError, UsageError, VerificationError
 from edgec.ir.graph import Model, Value
@@ -64,6 +64,7 @@ def verify(
     layouts: Mapping[str, Sequence[int]] | None = None,
     precision: str | None = None,
     quantized_io: Mapping[str, Affine] | None = None,
+    meant: Model | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> VerificationReport:
     """Compare an artifact with the model that it was made from.
@@ -79,6 +80,8 @@ def verify(
         layouts: input or output name to the permutation that the artifact applied to it.
         precision: ``float32``, ``float16`` or ``int8``; by default what the model's own types imply.
         quantized_io: input or output name to how the artifact's integers stand for the model's floats.
+        meant: a model that departs from the original on purpose, and that the artifact is to compute; how far it
+            departs is measured in ONNX Runtime on the same inputs, and allowed on top of the limit.
 
     Raises:
         VerificationError: EDG302 and EDG303 when the artifact does not load or run; EDG301, EDG304 and EDG305 with the
@@ -119,7 +122,10 @@ def verify(
             varying = [item.name for item in inputs if item.name not in fixed]
             depends = judgement.dependent_outputs(model.graph, varying)
         forms = _Forms(layouts or {}, quantized_io or {})
-        _compare(host, Path(artifact), spec, model, reference, forms, depends, original.steps, report)
+        departed = {} if meant is None else departures(host, meant, reference)
+        for name, departure in departed.items():
+            report.notes.append(f"'{name}' is meant to be off by a relative L2 of {departure.relative_l2:.3g}")
+        _compare(host, Path(artifact), spec, model, reference, forms, depends, original.steps, departed, report)
     report.raise_for_failure()
     return report
 
@@ -165,6 +171,7 @@ def verify_folder(
     imported = open_source(against, reading)
     for item in parse_pipeline("fold-constants"):
         item.apply(imported.model)
+    meant = _meant(open_source(against, reading).model, manifest.get("pipeline") or "")
     notes = []
     if source_hash(Path(against)) != source:
         notes.append(f"'{Path(against).name}' is not the file that the artifact was made from")
@@ -181,6 +188,7 @@ def verify_folder(
             layouts=layouts,
             precision=precision,
             quantized_io=_quantized_io(manifest),
+            meant=meant,
         )
     except EdgecError as error:
         found = error.details.get("verification")
@@ -189,6 +197,19 @@ def verify_folder(
         raise
     report.notes[:0] = notes
     return report
+
+
+def _meant(model: Model, pipeline: str) -> Model | None:
+    """What the passes of a conversion made of the model where they rounded further than it does; else None."""
+    from edgec.ir.passes.base import parse_pipeline
+    from edgec.ir.passes.quantize_between import QuantizeBetween, inner_steps
+
+    passes = parse_pipeline(pipeline)
+    if not any(isinstance(item, QuantizeBetween) for item in passes):
+        return None
+    for item in passes:
+        item.apply(model)
+    return model if inner_steps(model) else None
 
 
 def _quantized_io(manifest: Mapping[str, Any]) -> dict[str, Affine]:
@@ -294,6 +315,7 @@ def _compare(
     forms: _Forms,
     depends: set[str],
     steps: int,
+    departed: Mapping[str, Difference],
     report: VerificationReport,
 ) -> None:
     session = host.open(spec.factory, artifact, dict(spec.options))
@@ -320,6 +342,7 @@ def _compare(
                 depends=name in depends,
                 constant=name in reference.constant,
                 steps=steps,
+                departure=departed.get(name),
             )
         )
     for output in report.outputs:

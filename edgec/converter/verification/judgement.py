@@ -134,6 +134,7 @@ def judge(
     depends: bool,
     constant: bool,
     steps: int = 0,
+    departure: Difference | None = None,
 ) -> OutputReport:
     """Decide about one output.
 
@@ -144,6 +145,8 @@ def judge(
         depends: whether some input that takes several values can change the output.
         constant: whether the reference was the same for all of several samples.
         steps: how far integers that stand for real numbers may be apart, in units.
+        departure: what the artifact is meant to compute against the reference, where that differs: by the triangle
+            inequality its error is allowed on top, and no more.
     """
     floats = example.dtype.kind in "fc" or example.dtype.name in ("bfloat16",)
     floor_l2 = floor.relative_l2 if floor is not None and floats else None
@@ -152,13 +155,15 @@ def judge(
         threshold = INT8_SQNR_DB
     elif floats:
         threshold = max(limit_of(precision), FLOOR_FACTOR * (floor_l2 or 0.0))
+        threshold += departure.relative_l2 if departure is not None else 0.0
     quantized = bool(steps) and not floats and _comes_from(graph, name, _ROUNDING)
     if threshold is not None:
         why = _failure_of_floats(difference, precision, threshold)
     elif quantized:
-        why = _failure_of_quantized(difference, floor, steps)
+        why = _failure_of_quantized(difference, floor, steps, departure)
     else:
-        why = _failure_of_integers(difference, floor, _comes_from(graph, name, _DECIDING, floats=True))
+        decision = _comes_from(graph, name, _DECIDING, floats=True)
+        why = _failure_of_integers(difference, floor, decision, departure)
     status = PASSED
     if why:
         status = FAILED
@@ -204,23 +209,29 @@ def _failure_of_floats(difference: Difference, precision: str, threshold: float)
     return ""
 
 
-def _failure_of_integers(difference: Difference, floor: Difference | None, decision: bool) -> str:
+def _failure_of_integers(
+    difference: Difference, floor: Difference | None, decision: bool, departure: Difference | None
+) -> str:
     if difference.shapes is not None:
         return f"shape {list(difference.shapes[1])} instead of {list(difference.shapes[0])}"
     wrong = 1.0 - difference.equal_fraction
     allowed = FLOOR_FACTOR * (1.0 - floor.equal_fraction) if floor is not None else 0.0
     if decision:
         allowed = max(allowed, TIE_FRACTION)
+    allowed += 1.0 - departure.equal_fraction if departure is not None else 0.0
     if wrong <= allowed:
         return ""
     count = difference.elements - difference.equal
     return f"{count} of {difference.elements} elements differ, by up to {difference.max_abs:g}"
 
 
-def _failure_of_quantized(difference: Difference, floor: Difference | None, steps: int) -> str:
+def _failure_of_quantized(
+    difference: Difference, floor: Difference | None, steps: int, departure: Difference | None
+) -> str:
     if difference.shapes is not None:
         return f"shape {list(difference.shapes[1])} instead of {list(difference.shapes[0])}"
     allowed = max(float(steps), FLOOR_FACTOR * floor.max_abs if floor is not None else 0.0)
+    allowed += departure.max_abs if departure is not None else 0.0
     if difference.max_abs <= allowed:
         return ""
     return f"up to {difference.max_abs:g} steps apart, {allowed:g} allowed"

@@ -6,6 +6,7 @@ XNNPACK (and with its built-in kernels).  The difference is the floor below whic
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,9 @@ from edgec.converter.importers.imported import Original
 from edgec.converter.verification.data import Feeds
 from edgec.converter.verification.metrics import Difference, indistinguishable
 from edgec.errors import ModelError, VerificationError
+from edgec.ir.graph import Model
 from edgec.ir.types import Array
+from edgec.ir.writer import write_model
 from edgec.runtime.session import Session
 from edgec.targets.base import SessionSpec
 
@@ -145,6 +148,31 @@ class ReferenceModel:
             why=error.why or error.message,
             details=dict(error.details),
         )
+
+
+def departures(host: Host, meant: Model, reference: Reference) -> dict[str, Difference]:
+    """How far a model that departs from the original on purpose is from it, on the same inputs, by output.
+
+    Args:
+        meant: what an artifact is meant to compute: a model of ONNX operators with the original's inputs and outputs.
+
+    Raises:
+        VerificationError: EDG302, EDG303 when ONNX Runtime does not load or run it.
+    """
+    from edgec.converter.importers.onnx.original import FACTORY
+
+    found: dict[str, Difference] = {}
+    with tempfile.TemporaryDirectory(prefix="edgec-meant-") as folder:
+        path = Path(folder) / "meant.onnx"
+        write_model(meant, path)
+        session = host.open(FACTORY, path, {"optimise": False})
+        try:
+            for feeds, outputs in zip(reference.feeds, reference.outputs):
+                for name, array in session.run(feeds).items():
+                    found.setdefault(name, Difference()).add(outputs[name], array)
+        finally:
+            session.close()
+    return found
 
 
 def _broke_down(error: VerificationError) -> bool:

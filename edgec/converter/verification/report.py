@@ -20,8 +20,8 @@ UNVERIFIED = "unverified"
 
 
 AFTER_INTEGERS: Final = (
-    "more typical samples in --calibration, another --method (percentile, mse), or, for tflite and onnxruntime, "
-    "--precision mixed, which keeps in float what loses too much; edgec bisect shows where"
+    "more typical samples in --calibration, another --method (percentile, mse), or --precision mixed, which gives more "
+    "bits to what loses too much (tflite, onnxruntime and ethosu); edgec bisect shows where"
 )
 """What to do when integers lose too much."""
 

@@ -104,7 +104,7 @@ def inner_scale_notes(model: Model) -> list[str]:
     return [
         f"{len(noted)} quantized activations run as several integer operators with scales derived from the 256 numbers "
         f"that go in: {exact} give the same integers, the others are at most {most} step away ({listed})"
-        + ("; steps add up, so the artifact is held to the limit of int8" if most else "")
+        + ("; what that changes at the outputs is measured, and allowed on top of the usual limit" if most else "")
     ]
 
 

@@ -175,3 +175,18 @@ def test_the_options_belong_to_mixed_and_need_data(tmp_path: Path) -> None:
         with pytest.raises(EdgecError) as caught:
             mixed(tmp_path, **options)
         assert caught.value.code == code, options
+
+
+def test_a_plan_does_not_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgec.converter.calibration.mixed.choose import Chooser
+
+    def search(*given: object) -> None:
+        raise AssertionError("a plan makes no artifacts")
+
+    monkeypatch.setattr(Chooser, "__call__", search)
+    result = mixed(tmp_path, max_drop=0.03, plan=True)
+    assert result.plan is not None
+    assert any("which a plan does not do: shown as int8" in note for note in result.plan["notes"])
+    (entry,) = result.plan["verification"]["inputs"]
+    assert entry["from"] == "the first 4 samples of the calibration" and result.plan["verification"]["seed"] is None
+    validate(result.to_json())
