@@ -143,7 +143,8 @@ def tflite_page() -> str:
         "constant number of steps are gone before the lowering.\n",
         "## Rules\n",
     ]
-    rules = {"EDG204": "the format has no such element type"}
+    rules = {"EDG203": "control flow that cannot be removed"}
+    rules["EDG204"] = "the format has no such element type"
     rules["EDG231"] = "neither an operator of LiteRT nor a composition of them"
     rules.update((rule.code, rule.title) for rule in rules_of("tflite"))
     lines += _table(("rule", "why a node is refused"), ((_links([code]), title) for code, title in rules.items()))

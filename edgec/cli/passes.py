@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import textwrap
 from typing import Any
 
@@ -15,7 +16,7 @@ from edgec.cli import options
 @click.argument("name", required=False)
 @options.reporting
 def command(name: str | None, as_json: bool) -> None:
-    """List the passes with the first line of their documentation, or show one pass, NAME, in full."""
+    """List the passes with what each of them does, or show one pass, NAME, in full."""
     import edgec.ir.passes  # noqa: F401  (registers the passes)
     from edgec.errors import UsageError
     from edgec.ir.passes.base import REGISTRY
@@ -34,7 +35,7 @@ def command(name: str | None, as_json: bool) -> None:
     else:
         from edgec.cli.tables import table
 
-        click.echo(table([(entry["name"], entry["documentation"].splitlines()[0]) for entry in found]))
+        click.echo(table([(entry["name"], _sentence(entry["documentation"])) for entry in found]))
 
 
 def _entry(cls: Any) -> dict[str, Any]:
@@ -44,6 +45,12 @@ def _entry(cls: Any) -> dict[str, Any]:
         "documentation": inspect.getdoc(cls) or "",
         "options": [{"name": key, "default": _show(value)} for key, value in defaults.items()],
     }
+
+
+def _sentence(documentation: str) -> str:
+    """The first sentence, on one line; it may end with a colon before an example."""
+    paragraph = " ".join(documentation.partition("\n\n")[0].split()).replace("``", "`")
+    return re.split(r"(?<=[^.]\.) ", paragraph, maxsplit=1)[0].rstrip(":")
 
 
 def _show(value: Any) -> str:

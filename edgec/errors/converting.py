@@ -146,8 +146,9 @@ define(
     "EDG203",
     EXIT_UNSUPPORTED,
     "control flow that cannot be removed",
-    "An If whose condition, or a Loop or Scan whose trip count, is known only at run time. edgec inlines and "
-    "unrolls what is constant.",
+    "An If whose condition, or a Loop or Scan whose trip count, is known only at run time, or a Loop with too many "
+    "steps to unroll. edgec inlines and unrolls what is constant: export the model with constant conditions and trip "
+    "counts, or give the shapes that they follow from with --input-shape.",
 )
 define(
     "EDG204",

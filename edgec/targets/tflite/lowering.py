@@ -18,6 +18,8 @@ from edgec.targets.tflite.program import TENSOR_TYPES, Program, T
 from edgec.targets.tflite.refusal import Refused, refuse
 from edgec.targets.tflite.table import load_table
 
+CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
+"""Gone before the lowering where they can be: inlined, unrolled, or made a selection."""
 MAX_RANK = 8
 """The highest rank of a tensor.  Source: kMaxDimensions of RuntimeShape and RESHAPE's check in the LiteRT kernels."""
 
@@ -200,6 +202,12 @@ class Lowerer:
         undo, start = self.mark(), len(builder.program.ops)
         try:
             entry = self.table.get(node.op) if not node.domain else None
+            if entry is None and node.op in CONTROL_FLOW and not node.domain:
+                refuse(
+                    f"what decides over {node.op} is known only at run time, or it has too many steps to unroll",
+                    "export the model with constant conditions and trip counts",
+                    rule="EDG203",
+                )
             if entry is None:
                 domain = f" of domain '{node.domain}'" if node.domain else ""
                 refuse(f"LiteRT has no operator for {node.op}{domain}, and edgec no composition of operators")

@@ -16,6 +16,9 @@ from tests.ir.equivalence import model_of
 
 SOURCES = [path for path in (ROOT / "edgec/targets/tflite").rglob("*.py") if path.name != "rules.py"]
 CASES = {
+    "EDG203": "g (float[2] x, bool c) => (float[2] y) "
+    "{ y = If(c)<then_branch = a () => (float[2] u) { u = Relu(x) }, "
+    "else_branch = b () => (float[2] v) { v = Neg(x) }> }",
     "EDG231": "g (float[2,3] x) => (float[2,3] y) { y = Bernoulli(x) }",
     "EDG401": "g (float[2,3,1,1] x, int64[1] a) => (float[?,?,?] y) { y = Squeeze(x, a) }",
     "EDG403": "g (double[2,3] x) => (double[2,3] y) { y = Relu(x) }",
