@@ -10,8 +10,9 @@ Two bounds, in items per second:
   the CPU milliseconds of the slowest stage for an item, alone and in company, say how much of it is caches and memory.
 
 A round measures the loop over all stages, the slowest stage alone, the pipeline, the slowest stage in company, the
-pipeline whose slowest stage has a core of its own while the others share the rest (`Stage(cores=...)`), and the slowest
-stage alone once more.  Shares are taken against the bounds of the same round; their medians over the rounds have 95 %
+pipeline set apart, and the slowest stage alone once more.  Set apart, the slowest stage has a core of its own while the
+others share the rest (`Stage(cores=...)`), and stages of less than 0.1 ms have no threads of their own
+(`Stage(inline=True)`).  Shares are taken against the bounds of the same round; their medians over the rounds have 95 %
 bootstrap intervals.  Where the stages compute on the CPU this needs a core for each of them: `pipeline_cores` says how
 much the machine gave, and the CPU milliseconds per item of the loop and of the pipeline what the machinery costs in any
 case.  With `--quiet 0.1`, rounds in which other processes took more than a tenth of the machine are not counted but
@@ -52,6 +53,9 @@ MOST_DISTURBED = 500
 
 QUEUE = 4
 """Items that may wait before a stage."""
+
+SHORT_S = 0.0001
+"""Stages that take less are run by the thread of the stage before them, where stages are set apart."""
 
 SIZES = {"cls": (48, 192), "mobilenetv2": (224, 224)}
 MODELS = {"cls": "ppocr-cls", "mobilenetv2": "mobilenetv2"}
@@ -202,7 +206,7 @@ def measure(case: str, count: int, rounds: int, quiet: float, folder: Path) -> I
     table: defaultdict[str, list[float]] = defaultdict(list)
     with (
         Pipeline([Stage(name, function) for name, function in functions.items()], queue=QUEUE) as pipeline,
-        Pipeline(apart(functions, slowest), queue=QUEUE) as bound_pipeline,
+        Pipeline(apart(functions, slowest, alone), queue=QUEUE) as bound_pipeline,
     ):
         turn = disturbed = 0
         while turn <= rounds:
@@ -260,14 +264,18 @@ def measure(case: str, count: int, rounds: int, quiet: float, folder: Path) -> I
     }
 
 
-def apart(functions: Functions, slowest: str) -> list[Stage]:
-    """Stages of which the slowest has the first core and the others the rest; unbound where there is one core."""
+def apart(functions: Functions, slowest: str, rates: dict[str, float]) -> list[Stage]:
+    """Stages of which the slowest has the first core and the others the rest, and short ones have no threads."""
     cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        return [Stage(name, function) for name, function in functions.items()]
-    return [
-        Stage(name, function, cores=cores[:1] if name == slowest else cores[1:]) for name, function in functions.items()
-    ]
+    stages: list[Stage] = []
+    for name, function in functions.items():
+        if stages and rates[name] > 1 / SHORT_S:
+            stages.append(Stage(name, function, inline=True))
+        elif len(cores) < 2:
+            stages.append(Stage(name, function))
+        else:
+            stages.append(Stage(name, function, cores=cores[:1] if name == slowest else cores[1:]))
+    return stages
 
 
 def through(pipeline: Pipeline, items: list[Any], expected: list[Any]) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from edgec.runtime.flow import Closed, QueueFull, check_process, close_at_exit
-from edgec.runtime.pipelining.channel import Channel
+from edgec.runtime.pipelining.channel import Channel, Depth
 from edgec.runtime.pipelining.stage import (
     Clock,
     PipelineStatistics,
@@ -40,8 +40,19 @@ class Item:
     begun: bool = False
 
 
+def chained(stages: Sequence[Stage]) -> list[list[int]]:
+    """The positions of the stages that share threads: one with threads of its own, and the inline ones behind it."""
+    found: list[list[int]] = []
+    for position, stage in enumerate(stages):
+        if stage.inline:
+            found[-1].append(position)
+        else:
+            found.append([position])
+    return found
+
+
 class Engine:
-    """One channel before every stage, threads between them, and delivery in order at the end."""
+    """One channel before every chain of stages, threads between them, and delivery in order at the end."""
 
     def __init__(
         self,
@@ -53,7 +64,8 @@ class Engine:
     ):
         self.process = os.getpid()
         self._stages, self._on_error = stages, on_error
-        self._channels: list[Channel[Item]] = [Channel(stage.queue or queue) for stage in stages]
+        self._chains = chained(stages)
+        self._channels: list[Channel[Item]] = [Channel(stages[chain[0]].queue or queue) for chain in self._chains]
         self._devices = {device: threading.BoundedSemaphore(limit) for device, limit in devices.items()}
         self._lock = threading.Lock()
         self._turn = threading.Condition(self._lock)
@@ -66,11 +78,15 @@ class Engine:
         self._failures: dict[int, StageError] = {}  # what stops the pipeline: the item with the lowest number
         self._submitted = self._completed = self._failed = self._cancelled = 0
         self._first = self._last = 0.0
-        self._clocks: list[list[Clock]] = [[Clock() for _ in range(stage.workers)] for stage in stages]
+        self._clocks: list[list[Clock]] = [
+            [Clock() for _ in range(stages[chain[0]].workers)] for chain in self._chains for _ in chain
+        ]
         self._threads = [
-            threading.Thread(target=self._serve, args=(position, clock), name=f"{name}-{stage.name}", daemon=True)
-            for position, stage in enumerate(stages)
-            for clock in self._clocks[position]
+            threading.Thread(
+                target=self._serve, args=(number, worker), name=f"{name}-{stages[chain[0]].name}", daemon=True
+            )
+            for number, chain in enumerate(self._chains)
+            for worker in range(stages[chain[0]].workers)
         ]
         self._workers = frozenset(self._threads)
         for thread in self._threads:
@@ -141,35 +157,37 @@ class Engine:
             elapsed = (self._last if idle and self._last else now) - self._first if self._first else 0.0
             counts = (self._submitted, self._completed, self._failed, self._cancelled)
         stages = tuple(
-            self._stage_statistics(stage, channel, clocks, elapsed)
-            for stage, channel, clocks in zip(self._stages, self._channels, self._clocks)
+            self._stage_statistics(position, channel if position == chain[0] else None, elapsed)
+            for chain, channel in zip(self._chains, self._channels)
+            for position in chain
         )
         return PipelineStatistics(*counts, elapsed_s=max(0.0, elapsed), stages=stages)
 
-    def _stage_statistics(
-        self, stage: Stage, channel: Channel[Item], clocks: list[Clock], elapsed: float
-    ) -> StageStatistics:
-        depth = channel.depth()
+    def _stage_statistics(self, position: int, channel: Channel[Item] | None, elapsed: float) -> StageStatistics:
+        stage, clocks = self._stages[position], self._clocks[position]
+        depth = Depth(0, 0, 0.0) if channel is None else channel.depth()
+        workers = len(clocks)
         busy = sum(clock.busy_s for clock in clocks)
         return StageStatistics(
             name=stage.name,
             device=stage.device,
-            workers=stage.workers,
+            workers=workers,
             done=sum(clock.done for clock in clocks),
             failed=sum(clock.failed for clock in clocks),
             busy_s=busy,
             starved_s=sum(clock.starved_s for clock in clocks),
             blocked_s=sum(clock.blocked_s for clock in clocks),
-            utilisation=min(1.0, busy / (elapsed * stage.workers)) if elapsed > 0 else 0.0,
+            utilisation=min(1.0, busy / (elapsed * workers)) if elapsed > 0 else 0.0,
             queue_depth=depth.now,
             largest_depth=depth.largest,
             mean_depth=depth.mean,
-            queue_limit=channel.capacity,
+            queue_limit=0 if channel is None else channel.capacity,
         )
 
     def _bind(self) -> None:
         threads = iter(self._threads)
-        for stage in self._stages:
+        for chain in self._chains:
+            stage = self._stages[chain[0]]
             for _ in range(stage.workers):
                 thread = next(threads)
                 assert thread.native_id is not None, "it was started"
@@ -203,11 +221,19 @@ class Engine:
 
     # What the workers do
 
-    def _serve(self, position: int, clock: Clock) -> None:
-        stage, channel = self._stages[position], self._channels[position]
-        function = stage.function
-        device = self._devices.get(stage.device or "", contextlib.nullcontext())
-        last = position == len(self._stages) - 1
+    def _serve(self, chain: int, worker: int) -> None:
+        channel, last = self._channels[chain], chain == len(self._chains) - 1
+        steps = [
+            (
+                stage,
+                stage.function,
+                self._devices.get(stage.device or "", contextlib.nullcontext()),
+                self._clocks[position][worker],
+            )
+            for position in self._chains[chain]
+            for stage in [self._stages[position]]
+        ]
+        head, tail = steps[0][-1], steps[-1][-1]
         while True:
             start = time.monotonic()
             entry = channel.get()
@@ -215,22 +241,24 @@ class Engine:
                 self._end(cancel=False)
                 return
             number, item = entry
-            got = time.monotonic()
-            clock.starved_s += got - start
-            if position == 0:
+            done = time.monotonic()
+            head.starved_s += done - start
+            if chain == 0:
                 self._begin(item)
-            if not item.dropped:
+            for stage, function, device, clock in steps:
+                if item.dropped:
+                    break
                 with device:
                     begun = time.monotonic()
-                    clock.blocked_s += begun - got
+                    clock.blocked_s += begun - done
                     self._work(function, stage, number, item, clock)
-                    clock.busy_s += time.monotonic() - begun
-            done = time.monotonic()
+                    done = time.monotonic()
+                    clock.busy_s += done - begun
             if last:
                 self._wait_for_turn(number)
             else:
-                self._channels[position + 1].put(number, item)
-            clock.blocked_s += time.monotonic() - done
+                self._channels[chain + 1].put(number, item)
+            tail.blocked_s += time.monotonic() - done
             if last:
                 self._deliver(number, item)
             del item, entry

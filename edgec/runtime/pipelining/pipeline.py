@@ -58,6 +58,9 @@ class Pipeline:
         names = [stage.name for stage in stages]
         if not stages or len(set(names)) != len(names):
             raise UsageError("EDG733", "a pipeline needs stages with different names", why=f"they are {names}")
+        if stages[0].inline:
+            why = "there is no stage before it whose threads could run it"
+            raise UsageError("EDG733", f"the first stage, '{names[0]}', cannot be inline", why=why)
         if queue < 1:
             raise UsageError("EDG733", f"queue of a pipeline must be at least 1, not {queue}")
         if on_error not in ("continue", "stop"):
@@ -70,7 +73,7 @@ class Pipeline:
                     "EDG733", "devices of a pipeline are devices of its stages, limits at least 1", why=why
                 )
         self.stages = stages
-        self._window = sum((stage.queue or queue) + stage.workers for stage in stages) + queue
+        self._window = sum((stage.queue or queue) + stage.workers for stage in stages if not stage.inline) + queue
         self._engine = Engine(stages, queue, on_error, devices, name)
         weakref.finalize(self, self._engine.abandon).atexit = False
 

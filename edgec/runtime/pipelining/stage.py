@@ -25,12 +25,16 @@ class Stage:
         queue: items that may wait before it; the pipeline's own where None.
         executor: where the work runs instead of the worker's thread, each worker waiting for its result: for example a
             ``ProcessPoolExecutor`` with the start method "spawn", for work in pure Python. It stays open.
+        inline: run it in the threads of the stage before it, right behind that one's work, without a queue between. For
+            work of microseconds, where a change of threads (some 50 microseconds of CPU) costs more than the work. It
+            runs as often at once as that stage has workers, and has no queue, cores or executor of its own.
         cores: numbers of the processor cores that its threads may run on, on Linux; None leaves them to the system. A
             core of its own keeps the system from moving the limiting stage about, and other stages from taking turns
             with it. Threads and processes that the work starts are bound to the same cores.
 
     Raises:
-        UsageError: EDG733 for a count below 1, work that cannot be called, or cores that this process does not have.
+        UsageError: EDG733 for a count below 1, work that cannot be called, cores that this process does not have, or
+            what an inline stage cannot have.
     """
 
     name: str
@@ -40,6 +44,7 @@ class Stage:
     queue: int | None = None
     executor: Executor | None = None
     cores: Collection[int] | None = None
+    inline: bool = False
 
     def __post_init__(self) -> None:
         for label, value in (("workers", self.workers), ("queue", self.queue)):
@@ -47,6 +52,11 @@ class Stage:
                 raise UsageError("EDG733", f"{label} of the stage '{self.name}' must be at least 1, not {value}")
         if not callable(self.work) and not callable(getattr(self.work, "run", None)):
             raise UsageError("EDG733", f"the work of the stage '{self.name}' is neither a function nor a session")
+        own = {"workers": self.workers != 1, "queue": self.queue, "executor": self.executor, "cores": self.cores}
+        refused = [label for label, value in own.items() if value not in (None, False)]
+        if self.inline and refused:
+            why = "it runs in the threads of the stage before it"
+            raise UsageError("EDG733", f"the inline stage '{self.name}' has no {refused[0]} of its own", why=why)
         if self.cores is not None:
             self._check_cores(frozenset(self.cores))
 
@@ -100,7 +110,7 @@ class StageStatistics:
     """One stage since the pipeline was made; seconds are summed over its workers.
 
     Attributes:
-        name, device, workers: as given.
+        name, device, workers: as given; an inline stage has the workers of the one before it.
         done, failed: items that the work returned for, and raised for.
         busy_s: running the work.
         starved_s: waiting for an item.
@@ -108,7 +118,7 @@ class StageStatistics:
         utilisation: busy_s over the time that the workers had since the first item; the stage nearest to 1 is the one
             that limits the pipeline.
         queue_depth, largest_depth, mean_depth: items that wait before the stage now, at most and on average.
-        queue_limit: items that may wait before it.
+        queue_limit: items that may wait before it; 0 for an inline stage.
     """
 
     name: str

@@ -264,6 +264,47 @@ def test_work_may_run_in_processes() -> None:
         assert isinstance(error, StageError) and isinstance(error.__cause__, FileNotFoundError)
 
 
+def test_an_inline_stage_runs_in_the_threads_of_the_one_before_it() -> None:
+    def where(seen: list[str]) -> list[str]:
+        return [*seen, threading.current_thread().name]
+
+    stages = [Stage("a", where, workers=2), Stage("b", where, inline=True), Stage("c", where)]
+    with Pipeline([*stages, Stage("d", where, inline=True), Stage("e", where, inline=True)], queue=3) as pipeline:
+        for names in pipeline.map([[] for _ in range(50)]):
+            assert [name.removeprefix("pipeline-") for name in names] == ["a", "a", "c", "c", "c"]
+        found = {stage.name: stage for stage in pipeline.statistics().stages}
+    assert {name: stage.done for name, stage in found.items()} == dict.fromkeys("abcde", 50)
+    assert (found["b"].workers, found["b"].queue_limit, found["d"].workers) == (2, 0, 1)
+    assert found["b"].starved_s == 0 and found["b"].busy_s > 0
+    assert len(pipeline._engine._threads) == 3
+
+
+def test_an_inline_stage_that_fails_is_named_and_the_next_ones_do_not_see_the_item() -> None:
+    seen: list[float] = []
+    stages = [Stage("a", double), Stage("invert", reciprocal, inline=True), Stage("keep", seen.append, inline=True)]
+    with Pipeline([*stages, Stage("last", lambda _: "done")]) as pipeline:
+        found = list(pipeline.map([1, 0, 2], errors="return"))
+        told = {stage.name: (stage.done, stage.failed) for stage in pipeline.statistics().stages}
+    assert found[0] == found[2] == "done" and seen == [0.5, 0.25]
+    assert isinstance(found[1], StageError) and found[1].stage == "invert"
+    assert told == {"a": (3, 0), "invert": (2, 1), "keep": (2, 0), "last": (2, 0)}
+
+
+def test_an_inline_stage_takes_its_device_only_for_itself() -> None:
+    held = {"npu": 0}
+
+    def use(value: int) -> int:
+        held["npu"] += 1
+        assert held["npu"] == 1
+        time.sleep(0.001)
+        held["npu"] -= 1
+        return value
+
+    stages = [Stage("a", jitter, workers=3), Stage("b", use, inline=True, device="npu"), Stage("c", use, device="npu")]
+    with Pipeline(stages, devices={"npu": 1}) as pipeline:
+        assert list(pipeline.map(range(40))) == list(range(40))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are bound to cores on Linux only")
 def test_a_stage_runs_on_its_own_cores_and_leaves_the_caller_alone() -> None:
     before = os.sched_getaffinity(0)
@@ -421,6 +462,11 @@ def test_items_are_not_kept() -> None:
         lambda: Stage("a", double, queue=0),
         lambda: Stage("a", 3),
         lambda: Stage("a", double, cores=[]),
+        lambda: Stage("a", double, inline=True, workers=2),
+        lambda: Stage("a", double, inline=True, queue=3),
+        lambda: Stage("a", double, inline=True, cores=[0]),
+        lambda: Stage("a", double, inline=True, executor=ThreadPoolExecutor(1)),
+        lambda: Pipeline([Stage("a", double, inline=True)]),
         lambda: Stage("a", double, cores=[10_000]),
         lambda: Stage("a", double, cores=[0], executor=ThreadPoolExecutor(1)),
     ],
@@ -431,13 +477,14 @@ def test_arguments_that_make_no_pipeline_are_refused(make) -> None:  # type: ign
     assert caught.value.code == "EDG733"
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(6))
 def test_nothing_is_lost_among_many_threads_that_submit_cancel_and_close(seed: int) -> None:
     """Every future ends: with its own result, its own error, or cancelled; the counts add up."""
     chance = random.Random(seed)
+    inline, workers = seed >= 4, chance.randrange(1, 4)
     stages = [
         Stage("a", jitter if seed % 2 else double, workers=chance.randrange(1, 4), queue=chance.randrange(1, 4)),
-        Stage("invert", lambda value: (value, 1 / (value % 50)), workers=chance.randrange(1, 4)),
+        Stage("invert", lambda value: (value, 1 / (value % 50)), workers=1 if inline else workers, inline=inline),
         Stage("c", lambda pair: pair[0], workers=2, queue=1),
     ]
     pipeline = Pipeline(stages, queue=3)
