@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import keyword
 import os
@@ -14,6 +15,8 @@ import click
 
 from edgec._version import VERSION
 from edgec.errors import EXIT_FAILED, EXIT_OK, EdgecError, UsageError
+
+FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 COMMANDS: Final = {
     "convert": "Convert a model and prove that the artifact computes the same function.",
@@ -98,8 +101,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(given, error, raised)
     except BrokenPipeError:
         # Whoever read our output has gone; keep Python from complaining when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         return EXIT_FAILED
+    except OSError as raised:
+        return _output_lost(raised)
     finally:
         if _signals:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -124,10 +129,47 @@ def _run(given: list[str]) -> int:
         raise KeyboardInterrupt(*(raised.__cause__.args if raised.__cause__ is not None else ())) from raised
     except click.ClickException as raised:
         return _report(given, _usage(raised), raised)
-    except BrokenPipeError:
-        raise
+    except OSError as raised:
+        if isinstance(raised, BrokenPipeError) or _output_fails():
+            raise
+        if raised.errno in FULL and raised.filename is None:
+            return _report(
+                given, _not_written("standard output, or a temporary file, cannot be written", raised), raised
+            )
+        return _report(given, _internal(raised), raised)
     except Exception as raised:  # the outermost frame: whatever it is, the user gets a code
         return _report(given, _internal(raised), raised)
+
+
+def _output_fails() -> bool:
+    """Whether standard output still holds what it could not write; some of its layers forget it."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
+
+
+def _output_lost(raised: OSError) -> int:
+    """Say on standard error that standard output took nothing more, such as a file on a full disk."""
+    error = _not_written("standard output cannot be written", raised)
+    sys.stderr.write(f"{error}\n")
+    _forget_output()
+    return error.exit_code
+
+
+def _not_written(what: str, raised: OSError) -> UsageError:
+    return UsageError(
+        "EDG011" if raised.errno in FULL else "EDG010",
+        what,
+        why=raised.strerror or str(raised),
+        help="what the command wrote into other files is there; send its output elsewhere, or make room",
+    )
+
+
+def _forget_output() -> None:
+    """Keep Python from writing the rest at exit, and from complaining."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage(raised: click.ClickException) -> UsageError:

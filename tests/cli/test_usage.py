@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -9,7 +11,7 @@ import pytest
 
 from edgec.cli.main import main
 from edgec.cli.options import named_range, named_shape
-from tests.command import DIGITS
+from tests.command import DIGITS, ROOT, environment
 from tests.schemas import validate
 
 CASES = [
@@ -95,3 +97,27 @@ def test_an_unexpected_exception_is_an_internal_error(
     assert "Traceback" not in text.err
     assert main([*arguments, "--debug"]) == 70
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full to write to")
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(("targets",), 2), (("targets", "--json"), 2), (("explain", "--all"), 2), (("inspect", "none.onnx", "--json"), 2)],
+)
+def test_a_full_disk_behind_standard_output_is_said_and_no_internal_error(
+    arguments: tuple[str, ...], code: int
+) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "edgec", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=environment(),
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == code
+    assert "EDG011  standard output" in done.stderr and "No space left on device" in done.stderr
+    assert "EDG900" not in done.stderr and "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
