@@ -196,12 +196,12 @@ def _report(given: list[str], error: EdgecError, cause: BaseException) -> int:
         import traceback
 
         traceback.print_exception(cause, file=sys.stderr)
+    sys.stderr.write(f"{error}\n")
     if "--json" in given:
         import json
 
         sys.stdout.write(json.dumps(_document(given, error), indent=2, ensure_ascii=False, default=str) + "\n")
         sys.stdout.flush()
-    sys.stderr.write(f"{error}\n")
     if "--json" not in given:
         for note in error.details.get("notes", ()):
             sys.stderr.write(f"note: {note}\n")

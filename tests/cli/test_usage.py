@@ -120,4 +120,5 @@ def test_a_full_disk_behind_standard_output_is_said_and_no_internal_error(
         )
     assert done.returncode == code
     assert "EDG011  standard output" in done.stderr and "No space left on device" in done.stderr
+    assert ("none.onnx" in done.stderr) == ("none.onnx" in arguments), "the first error is shown too"
     assert "EDG900" not in done.stderr and "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
