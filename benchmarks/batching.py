@@ -1,6 +1,7 @@
 """Throughput and latency of the dynamic batcher against no batching and against a naive batcher.
 
     python -m benchmarks.batching [--models mnist-conv,ppocr-cls] [--clients 1,8,64] [--rounds 5] [-o FILE]
+    python -m benchmarks.batching --table FILE                    # the table of docs/serving.md from such a file
     python -m benchmarks.batching --provider cuda --models mlp-2048,mobilenetv2 -o FILE     # on a GPU machine
 
 Clients are threads that send one sample and wait for its answer (closed loop).  Every system has the same cores:
@@ -354,6 +355,29 @@ def summary(row: dict[str, list[Any]]) -> dict[str, Any]:
     }
 
 
+def as_table(document: Mapping[str, Any]) -> Iterator[str]:
+    """Lines of Markdown; the batcher's are those of the better one, by throughput."""
+    heads = (
+        "model",
+        "clients",
+        "gain: naive, batcher",
+        "CPU ms per answer: none, naive, batcher",
+        "batch",
+        "p99 of bound, ms",
+    )
+    yield f"| {' | '.join(heads)} |"
+    yield "| --- " * len(heads) + "|"
+    for row in document["rows"]:
+        direct = max(SYSTEMS[:2], key=lambda name: float(row[name]["per_second"]))
+        batcher = max(SYSTEMS[3:], key=lambda name: float(row[name]["per_second"]))
+        gains = ", ".join("{:.2f} ({:.2f} to {:.2f})".format(*row["gains"][name]) for name in ("naive", batcher))
+        costs = ", ".join(f"{row[name]['processor_ms_per_answer']:.3g}" for name in (direct, "naive", batcher))
+        part = row[batcher]
+        tail = "-" if part["p99_ms"] is None else f"{part['p99_ms']:.1f} of {part['bound_ms']:.1f}"
+        cells = row["model"], str(row["clients"]), gains, costs, str(part["mean_batch"]), tail
+        yield f"| {' | '.join(cells)} |"
+
+
 def main() -> None:
     """Measure, print a table, and write the JSON document."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -363,7 +387,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--provider", default="cpu", help="cuda on a GPU machine with onnxruntime-gpu")
     parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument(
+        "--table", type=Path, metavar="FILE", help="print the results in FILE as Markdown, measure nothing"
+    )
     arguments = parser.parse_args()
+    if arguments.table:
+        print("\n".join(as_table(json.loads(arguments.table.read_text(encoding="utf-8")))))
+        return
     clients = [int(value) for value in arguments.clients.split(",")]
     rows = []
     heads = ("per s", 9), ("gain (95 %)", 18), ("CPU ms", 8), ("p50", 8), ("p99", 8), ("bound", 8)

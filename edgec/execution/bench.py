@@ -178,14 +178,18 @@ def bench(
         options: of the session, see :func:`edgec.execution.load.load`.
 
     Raises:
-        UsageError: EDG701 when the device is in use and `wait` is off; EDG040 for an option that the session lacks.
-        UsageError: EDG017 where there is no folder or no manifest in it.
+        UsageError: EDG701 when the device is in use and `wait` is off; EDG040 for an option that the session lacks;
+            EDG017 where there is no folder or no manifest in it; EDG002 and EDG005 for a shape of no input, or one that
+            the artifact does not have.
         VerificationError: EDG306 where an artifact is missing or has changed.
     """
     artifact = _Artifact.at(folder)
     other = None if versus is None else _Artifact.at(versus)
     device = device_of(options)
     result = BenchResult(Path(folder), artifact.manifest["target"], device, None if versus is None else Path(versus))
+    sides = [side for side in (artifact, other) if side is not None]
+    _check_names(sides, input_shapes or {})
+    _check_sources(sides, result.notes)
     settings = [(batch, count) for batch in batches for count in threads]
     share = max(budget_s / len(settings), LEAST_S)
     limits = {"timeout_s": timeout_s, "memory_limit": memory_limit}
@@ -193,7 +197,6 @@ def bench(
         result.waited_s = held.waited_s
         for batch, count in settings:
             chosen = {**options, **({} if count is None else {"threads": count})}
-            sides = [side for side in (artifact, other) if side is not None]
             rules = LatencyRules(
                 budget_s=share if other is None else share * SHARE / 2, percentiles=percentiles, seed=seed
             )
@@ -223,7 +226,30 @@ def _samples(
     shapes: Mapping[str, Sequence[int]] | None,
     seed: int,
 ) -> Samples:
-    return Samples(batch, {**side.verified_shapes(), **(shapes or {})}, given, seed)
+    return Samples(batch, side.verified_shapes(), given, seed, shapes)
+
+
+def _check_names(sides: Sequence[_Artifact], shapes: Mapping[str, Sequence[int]]) -> None:
+    """Refuse a shape for an input that no artifact has.
+
+    Raises:
+        UsageError: EDG002.
+    """
+    listed = [
+        [item["name"] for item in (side.manifest.get("verification") or {}).get("inputs") or []] for side in sides
+    ]
+    names = list(dict.fromkeys(name for part in listed for name in part))
+    for name in shapes:
+        if all(listed) and name not in names:
+            raise UsageError("EDG002", f"'{name}' is no input", where=f"inputs: {', '.join(names)}")
+
+
+def _check_sources(sides: Sequence[_Artifact], notes: list[str]) -> None:
+    """Say when two artifacts do not come from the same model, so that faster is not better."""
+    sources = [side.manifest.get("source") or {} for side in sides]
+    if len({source.get("sha256") for source in sources}) > 1:
+        named = " and ".join(f"'{source.get('name', 'unknown')}'" for source in sources)
+        notes.append(f"they were made from different models, {named}: the ratio compares these too")
 
 
 def _opener(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgec.errors import UnsupportedError
+from edgec.errors import UnsupportedError, UsageError
 from edgec.ir.types import Array
 from edgec.runtime.session import TensorSpec
 
@@ -28,18 +28,21 @@ class Samples:
         shapes: input name to extents, for inputs that leave more open than the batch.
         given: samples to use, without or with a leading extent of 1; None for random ones.
         seed: of the random ones.
+        wanted: input name to the extents that the user asked for; those that the artifact fixes must be the same.
     """
 
     batch: int | None = None
     shapes: Mapping[str, Sequence[int | str | None]] | None = None
     given: Sequence[Sample] | None = None
     seed: int = 0
+    wanted: Mapping[str, Sequence[int]] | None = None
 
     def make(self, inputs: Sequence[TensorSpec]) -> list[dict[str, Array]]:
         """One or more feeds for a session with these inputs.
 
         Raises:
             BatchError: EDG703 when the artifact's batch is another; EDG202 for an extent that nobody gives.
+            UsageError: EDG005 for a shape that was asked for and is not the artifact's.
         """
         shapes = {spec.name: self.shape(spec) for spec in inputs}
         if self.given is None:
@@ -54,6 +57,17 @@ class Samples:
             BatchError: see :meth:`make`.
         """
         known = (self.shapes or {}).get(spec.name, ())
+        if self.wanted is not None and spec.name in self.wanted:
+            known = self.wanted[spec.name]
+            if len(known) != len(spec.shape) or any(
+                isinstance(extent, int) and extent != given for extent, given in zip(spec.shape, known)
+            ):
+                raise UsageError(
+                    "EDG005",
+                    f"the input '{spec.name}' cannot have the shape {','.join(map(str, known))}",
+                    why=f"the artifact's is {','.join(_text(dim) for dim in spec.shape) or 'that of a scalar'}",
+                    help="convert again with --input-shape",
+                )
         found: list[int] = []
         for axis, extent in enumerate(spec.shape):
             if axis == 0 and self.batch is not None:

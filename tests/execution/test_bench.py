@@ -159,6 +159,31 @@ def test_random_samples_fit_their_inputs() -> None:
     assert all((again[0][name] == feed[name]).all() for name in feed)
 
 
+@pytest.mark.parametrize("shape", [(1, 3), (2, 2), (1,), (1, 2, 1)])
+def test_a_shape_that_the_artifact_does_not_have_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(EdgecError, match="cannot have the shape") as caught:
+        module.Samples(wanted={"x": shape}).make(_specs((1, 2)))
+    assert caught.value.code == "EDG005" and "1,2" in str(caught.value.why)
+    (feed,) = module.Samples(None, {"x": (4, 9)}, wanted={"x": (4, 2)}).make(_specs((None, 2)))
+    assert feed["x"].shape == (4, 2)
+
+
+def test_a_shape_of_no_input_is_refused_before_anything_is_measured(sleepers: Path) -> None:
+    with pytest.raises(EdgecError, match="'z' is no input") as caught:
+        bench(sleepers / "1", input_shapes={"z": (1, 2)}, budget_s=1.0)
+    assert caught.value.code == "EDG002" and "inputs: x" in str(caught.value.where)
+
+
+def test_artifacts_of_different_models_are_compared_with_a_note() -> None:
+    notes: list[str] = []
+    artifact = module._Artifact
+    sides = [artifact(Path(name), {"source": {"name": name, "sha256": name}}, Path(name), None) for name in "ab"]  # type: ignore[arg-type]
+    module._check_sources(sides, notes)
+    assert notes == ["they were made from different models, 'a' and 'b': the ratio compares these too"]
+    module._check_sources([sides[0], sides[0]], notes)
+    assert len(notes) == 1
+
+
 def test_an_open_extent_that_nobody_gives_is_an_error() -> None:
     with pytest.raises(EdgecError, match="extent 1 of 'x' is open") as raised:
         module.Samples().make(_specs((1, None)))
