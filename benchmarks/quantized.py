@@ -79,6 +79,7 @@ def ort_session(data: bytes, level: str) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level, options.log_severity_level = LEVELS[level], 4
     options.add_session_config_entry("session.qdqisint8allowed", "1")
+    options.add_session_config_entry("session.x64quantprecision", "1")  # else sums saturate on CPUs without VNNI
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 

@@ -77,6 +77,7 @@ def test_the_settings_reach_onnx_runtime(tmp_path: Path) -> None:
     plain = open_session(save_net(tmp_path / "m.onnx"))
     assert isinstance(plain, OnnxRuntimeSession)
     assert plain._session.get_session_options().get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert plain._session.get_session_options().get_session_config_entry("session.x64quantprecision") == "1"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,11 @@ LEVELS: Final = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
+EXACT_PRODUCTS: Final = "session.x64quantprecision"
+"""Config entry of every session: without it ONNX Runtime adds pairs of products of uint8 by int8 in 16 bits, which
+saturate, on x86-64 CPUs without VNNI.  Source: onnxruntime_session_options_config_keys.h,
+``kOrtSessionOptionsAvx2PrecisionMode``."""
+
 MODES: Final = {"sequential": "ORT_SEQUENTIAL", "parallel": "ORT_PARALLEL"}
 EXTENDS: Final = {"power-of-two": "kNextPowerOfTwo", "same-as-requested": "kSameAsRequested"}
 PROVIDERS: Final = {

@@ -19,7 +19,7 @@ from edgec.errors import EdgecError, UsageError, VerificationError
 from edgec.ir.types import Array, DataType
 from edgec.runtime.onnxruntime.arena import check_limit, registered
 from edgec.runtime.onnxruntime.binding import DeviceBinding, HostBinding
-from edgec.runtime.onnxruntime.options import EXTENDS, LEVELS, MODES, PROVIDERS, Options, options_from
+from edgec.runtime.onnxruntime.options import EXACT_PRODUCTS, EXTENDS, LEVELS, MODES, PROVIDERS, Options, options_from
 from edgec.runtime.onnxruntime.page_locked import PageLockedPool
 from edgec.runtime.redeclare import redeclare
 from edgec.runtime.session import Assignment, Pool, TensorSpec
@@ -257,6 +257,7 @@ def _session_options(options: Options) -> Any:
     spinning = "1" if options.spinning else "0"
     settings.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     settings.add_session_config_entry("session.inter_op.allow_spinning", spinning)
+    settings.add_session_config_entry(EXACT_PRODUCTS, "1")
     if not options.on_cpu:
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if options.require_delegate:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from edgec.errors import UnsupportedError
 from edgec.ir.graph import Model
@@ -15,6 +15,12 @@ from edgec.ir.passes import DEFAULT
 from edgec.ir.quantization import QuantizationRules
 from edgec.targets.base import Artifact, Finding, Lowered, Refusal, SessionSpec, Target, TargetOptions
 from edgec.targets.knobs import Circumstances, Knobs
+
+INTEGERS: Final = (
+    "open it with the options in model.session.json: without session.x64quantprecision = 1 sums of 8-bit products "
+    "saturate on x86-64 CPUs that have no VNNI"
+)
+"""What users of integer kernels have to know."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,10 @@ class OnnxRuntimeTarget(Target):
             first = refused[0]
             raise UnsupportedError("EDG231", f"{self.name} cannot hold '{first.node}'", why=first.reason)
         ir_version = lowest_ir_version(model, opset)
-        return Lowered(Versioned(model, opset, ir_version), [f"written at opset {opset}, IR version {ir_version}"])
+        notes = [f"written at opset {opset}, IR version {ir_version}"]
+        if options.precision in ("int8", "mixed"):
+            notes.append(INTEGERS)
+        return Lowered(Versioned(model, opset, ir_version), notes)
 
     def _judge(self, model: Model, options: TargetOptions) -> tuple[int, list[Refusal]]:
         from edgec.targets.onnxruntime.kernels import runnable_opset

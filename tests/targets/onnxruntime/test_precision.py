@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -105,3 +106,23 @@ def test_calibration_data_mean_int8(tmp_path: Path) -> None:
     result = converted(tmp_path, calibration=samples(tmp_path))
     assert result.document["options"]["precision"] == "int8"
     assert converted(tmp_path).document["options"]["precision"] == "float32"
+
+
+def test_integer_kernels_give_what_the_graph_means_on_any_cpu(tmp_path: Path) -> None:
+    """On x86-64 CPUs without VNNI large products of uint8 by int8 saturate unless the session is told not to."""
+    generator = np.random.default_rng(0)
+    weights = np.where(generator.random((16, 256)) < 0.5, 0.9, 1.0).astype(np.float32)
+    held = [numpy_helper.from_array(weights, "w")]
+    node = helper.make_node("Gemm", ["x", "w"], ["y"], transB=1)
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, k]) for n, k in (("x", 256), ("y", 16)))
+    graph = helper.make_graph([node], "large", [x], [y], held)
+    path = tmp_path / "source.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    data = tmp_path / "data.npy"
+    np.save(data, generator.uniform(0.8, 1, (8, 1, 256)).astype(np.float32))
+    out = tmp_path / "out"
+    result = convert(path, target="onnxruntime", output=out, precision="int8", calibration=data, isolate=False)
+    assert result.report is not None and result.report.outputs[0].difference.sqnr_db > 45
+    session = json.loads((out / "model.session.json").read_text(encoding="utf-8"))
+    assert session["config"]["session.x64quantprecision"] == "1"
+    assert any("session.x64quantprecision" in note for note in result.notes)
