@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from edgec.cli import options, quantities
+
+STORAGE: Final = "EDGEC_STORAGE"
+"""Variable of the environment that holds the URL of a storage."""
+PAGE: Final = "report.html"
 
 
 class WithSubcommands(click.Command):
@@ -99,7 +103,12 @@ class WithSubcommands(click.Command):
     help="What proposes configurations: edgec's model of the knobs, or one of Optuna's samplers.",
 )
 @click.option(
-    "--storage", metavar="URL", help="Optuna storage, such as postgresql://host/name. Default: SQLite in the folder."
+    "--storage",
+    metavar="URL",
+    envvar=STORAGE,
+    show_envvar=True,
+    help="Optuna storage, such as postgresql://user@host/name with the password in PGPASSWORD or ~/.pgpass. "
+    "Default: SQLite in the folder.",
 )
 @click.option("--no-wait", is_flag=True, help="Refuse to wait for a device that another process measures on.")
 @options.source
@@ -145,6 +154,7 @@ def command(
     from edgec.errors import EXIT_FAILED, EXIT_OK
     from edgec.tuner.study import tune
 
+    _warn_of_password(storage)
     with following() as (progress, watch):
         result = tune(
             model,
@@ -172,12 +182,34 @@ def command(
     return EXIT_OK if result.winner is not None else EXIT_FAILED
 
 
+def _warn_of_password(storage: str | None) -> None:
+    """Say that everybody on the machine can read what stands on a command line."""
+    source = click.get_current_context().get_parameter_source("storage")
+    if storage is None or source is not click.core.ParameterSource.COMMANDLINE:
+        return
+    from edgec.tuner.database import parse
+
+    if parse(storage).secrets:
+        click.echo(
+            "note: the list of processes shows the password after --storage while this runs; "
+            f"PGPASSWORD, ~/.pgpass or the whole URL in {STORAGE} keep it out",
+            err=True,
+        )
+
+
 @command.subcommand("report", short_help="Show a study, or write it as one HTML file.")
 @click.argument("study", type=click.Path())
-@click.option("--html", type=click.Path(), metavar="FILE", help="Write a self-contained HTML file.")
+@click.option(
+    "--html",
+    type=click.Path(),
+    is_flag=False,
+    flag_value="",
+    metavar="[FILE]",
+    help=f"Write a self-contained HTML file; {PAGE} in the study's folder where no FILE is given.",
+)
 @options.reporting
 def report(study: str, html: str | None, as_json: bool) -> int:
-    """Show the study in the folder STUDY, finished or not; the folder is only read."""
+    """Show the study in the folder STUDY, finished or not; its journal is only read."""
     from pathlib import Path
 
     from edgec.cli.documents import print_document
@@ -188,7 +220,7 @@ def report(study: str, html: str | None, as_json: bool) -> int:
     if html is not None:
         from edgec.tuner.report import write_html
 
-        written = write_html(result, Path(html))
+        written = write_html(result, Path(html) if html else Path(study) / PAGE)
         click.echo(f"report: {written}", err=as_json)
     if as_json:
         print_document(result.to_json())

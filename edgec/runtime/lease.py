@@ -142,10 +142,21 @@ def default_folder(environment: Mapping[str, str] | None = None) -> Path:
 
 
 def command_line() -> str:
-    """The command of this process, shortened."""
+    """The command of this process, shortened; passwords in URLs are left out, as other processes are told of it."""
     program = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
     program = "edgec" if program == "__main__.py" else program
-    return " ".join([program, *sys.argv[1:]])[:200]
+    return " ".join([program, *map(without_password, sys.argv[1:])])[:200]
+
+
+def without_password(argument: str) -> str:
+    """An argument of a command; where it is a URL, without its password and its options."""
+    scheme, separator, rest = argument.partition("://")
+    if not separator:
+        return argument
+    rest, question, _ = rest.partition("?")
+    account, at, place = rest.rpartition("@")
+    name, colon, _ = account.partition(":")
+    return f"{scheme}://{name}{':***' if colon else ''}{at}{place}{'?***' if question else ''}"
 
 
 def _open(path: Path) -> int:

@@ -22,6 +22,7 @@ from edgec.errors import EdgecError, UsageError
 JOURNAL: Final = "journal.jsonl"
 LOCK: Final = ".edgec.lock"
 SCHEMA: Final = "edgec-study-1"
+ELSEWHERE: Final = "give a folder that can be written with -o; edgec tune report reads this one as it is"
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -170,7 +171,7 @@ class Journal:
             os.close(descriptor)
 
 
-def writing_failed(place: Path, error: OSError) -> EdgecError:
+def writing_failed(place: Path, error: OSError, help: str = ELSEWHERE) -> EdgecError:
     """EDG011 for a full disk, EDG010 for everything else that keeps us from writing."""
     if error.errno in FULL:
         return UsageError(
@@ -180,9 +181,4 @@ def writing_failed(place: Path, error: OSError) -> EdgecError:
             why="what was measured before is kept",
             help="make room and give the same command again: the study goes on",
         )
-    return UsageError(
-        "EDG010",
-        f"'{place}' cannot be written",
-        why=error.strerror or str(error),
-        help="give a folder that can be written with -o; edgec tune report reads this one as it is",
-    )
+    return UsageError("EDG010", f"'{place}' cannot be written", why=error.strerror or str(error), help=help)

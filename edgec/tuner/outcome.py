@@ -19,6 +19,8 @@ from edgec.tuner.trials import Trial
 SCHEMA: Final = "edgec-tune-1"
 FINISHED: Final = "finished"
 UNFINISHED: Final = "unfinished"
+STORAGE: Final = "storage"
+"""Kind of the journal's entries that say where Optuna's copy of the study is."""
 INFEASIBLE: Final = "infeasible"
 
 
@@ -30,12 +32,14 @@ class StudyResult:
         folder: the study's.
         trials: finished ones, and the one that was running when the journal ended.
         finish: the entry that ended the study; None while it is not finished.
+        storages: where Optuna's copy of the study was kept, the last one now; without passwords.
     """
 
     folder: Path
     header: Mapping[str, Any]
     trials: tuple[Trial, ...]
     finish: Mapping[str, Any] | None
+    storages: tuple[str, ...] = ()
 
     @property
     def goals(self) -> Goals:
@@ -89,6 +93,7 @@ class StudyResult:
             "sampler": self.header["sampler"],
             "seed": self.header["seed"],
             "machine": self.header["machine"],
+            "storage": self.storages[-1] if self.storages else None,
             "counts": counts,
             "seconds": round(sum(trial.seconds for trial in self.trials), 3),
             "ended": finish.get("why"),
@@ -97,10 +102,18 @@ class StudyResult:
             "front": [trial.number for trial in front(self.trials, goals)],
             "winner": self.winner,
             "gain": finish.get("gain"),
-            "notes": [*self.header["notes"], *finish.get("notes", ())],
+            "notes": [*self.header["notes"], *self._moves(), *finish.get("notes", ())],
             "command": self.command(),
             "error": None,
         }
+
+    def _moves(self) -> list[str]:
+        """Told, since whoever left out --storage once did not mean to."""
+        pairs = zip(self.storages, self.storages[1:])
+        return [
+            f"Optuna's copy of the study went on in {after}; what was in {before} stays as it was"
+            for before, after in pairs
+        ]
 
     def command(self) -> str | None:
         """What makes the winner's artifact; None while there is none."""
@@ -147,7 +160,13 @@ def result_of(folder: Path, entries: Sequence[Mapping[str, Any]]) -> StudyResult
     running = running_trial(listed)
     finishes = [entry for entry in listed if entry["kind"] == "finish" and entry["trials"] == len(trials)]
     shown = trials if running is None else [*trials, running]
-    return StudyResult(folder, listed[0], tuple(shown), finishes[-1] if finishes and running is None else None)
+    finish = finishes[-1] if finishes and running is None else None
+    return StudyResult(folder, listed[0], tuple(shown), finish, storages(listed))
+
+
+def storages(entries: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Where Optuna's copy of a study has been kept, in order."""
+    return tuple(entry["where"] for entry in entries if entry["kind"] == STORAGE)
 
 
 def _short(trial: Trial) -> dict[str, Any]:

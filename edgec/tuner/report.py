@@ -31,7 +31,7 @@ def write_html(result: StudyResult, file: Path) -> Path:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(file)
     except OSError as error:
-        raise writing_failed(file, error) from error
+        raise writing_failed(file, error, help="give another file: --html FILE") from error
     return file
 
 
@@ -41,7 +41,7 @@ def render_html(result: StudyResult) -> str:
     document["importance"] = importance(result)
     title = f"{document['model']['name']} on {document['target']}"
     goals = ", ".join(document["goals"]["objectives"])
-    limits = "".join(f", {name} at most {limit:g}" for name, limit in document["goals"]["limits"].items())
+    limits = "".join(f", {limited(name, limit)}" for name, limit in document["goals"]["limits"].items())
     counts = ", ".join(f"{count} {state}" for state, count in document["counts"].items() if count)
     machine = document["machine"]
     subtitle = (
@@ -59,6 +59,16 @@ def render_html(result: StudyResult) -> str:
         script=(files(PAGE) / "report.js").read_text(encoding="utf-8"),
         data=_embedded(document),
     )
+
+
+def limited(name: str, limit: float) -> str:
+    """A limit in the units in which people give it."""
+    forms = {
+        "latency": f"one run at most {limit:g} ms",
+        "memory": f"memory at most {limit / 1e6:g} MB",
+        "drop": f"at most {limit * 100:g} % of the quality lost",
+    }
+    return forms[name]
 
 
 def importance(result: StudyResult) -> dict[str, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from edgec.errors import UsageError
+from edgec.tuner.database import Database, open_storage, parse
 from edgec.tuner.goals import OBJECTIVES, Goals
 from edgec.tuner.journal import writing_failed
 from edgec.tuner.samplers import distributions
@@ -26,6 +28,8 @@ from edgec.tuner.trials import State, Trial
 
 DATABASE: Final = "study.db"
 STATES: Final = {State.COMPLETE: TrialState.COMPLETE, State.PRUNED: TrialState.PRUNED, State.FAILED: TrialState.FAIL}
+CONSTRAINTS: Final = "constraints"
+"""Where Optuna kept all constraints of a trial before each had a name: optuna-dashboard looks for them there."""
 ROOM: Final = 1 << 16
 SQLITE: Final = "sqlite:///"
 
@@ -39,7 +43,10 @@ def directions(goals: Goals) -> list[StudyDirection]:
 
 
 def frozen(trial: Trial, space: Space, goals: Goals) -> FrozenTrial:
-    """A finished trial as Optuna's: knobs that do not matter at their defaults, constraints of every limit."""
+    """A finished trial as Optuna's: knobs that do not matter at their defaults, constraints of every limit.
+
+    Every value is an attribute of its own, so that dashboards can sort by it and draw it.
+    """
     values: list[float] | None = None
     if trial.state is State.COMPLETE:
         values = [trial.values[OBJECTIVES[objective]] for objective in goals.objectives]
@@ -47,20 +54,19 @@ def frozen(trial: Trial, space: Space, goals: Goals) -> FrozenTrial:
         found = trial.values.get(OBJECTIVES[goals.objectives[0]])
         values = None if found is None else [found]
     constraints = goals.violations(trial.values)
-    attributes: dict[str, Any] = {
-        "reason": trial.reason,
-        "values": dict(trial.values),
-        "intervals": {name: list(pair) for name, pair in trial.intervals.items()},
-        "configuration": dict(trial.configuration),
-        "seconds": trial.seconds,
-    }
+    attributes: dict[str, Any] = {**trial.values, "configuration": dict(trial.configuration), "seconds": trial.seconds}
+    attributes.update({f"{name} (95 %)": list(pair) for name, pair in trial.intervals.items()})
+    if trial.reason is not None:
+        attributes["reason"] = trial.reason
+    marks: dict[str, Any] = {f"constraints:{name}": excess for name, excess in constraints.items()}
+    marks[CONSTRAINTS] = list(constraints.values())
     made = create_trial(
         state=STATES[trial.state],
         values=values,
         params=space.complete(trial.configuration),
         distributions=distributions(space),
         user_attrs=attributes,
-        system_attrs={f"constraints:{name}": excess for name, excess in constraints.items()},
+        system_attrs=marks,
     )
     if made.datetime_complete is not None:
         made.datetime_start = made.datetime_complete - datetime.timedelta(seconds=trial.seconds)
@@ -73,8 +79,12 @@ class Mirror:
     Args:
         url: SQLAlchemy's, such as ``postgresql://host/name``; the study's own SQLite file by default.
 
+    Attributes:
+        database: where it is.
+
     Raises:
         UsageError: EDG814 when the storage cannot be opened, or holds a study of the name with other trials.
+        EdgecError: EDG013 where its driver is not installed.
     """
 
     def __init__(self, folder: Path, url: str | None, name: str, space: Space, goals: Goals, machine: dict[str, Any]):
@@ -82,10 +92,12 @@ class Mirror:
         self._goals = goals
         self._own = url is None
         self._folder = folder
-        self.url = url or f"{SQLITE}{(folder / DATABASE).absolute()}"
+        own = f"{SQLITE}{(folder / DATABASE).absolute()}"
+        self.database = parse(url) if url is not None else Database(own, own)
         self.name = name
         with self._failures("opened"), quietly():
-            storage = optuna.storages.RDBStorage(self.url)
+            # A connection that died while a trial was measured (the server was started anew) is noticed and replaced.
+            storage = open_storage(self.database) if self._own else open_storage(self.database, pool_pre_ping=True)
             if self._own:
                 _relax(storage)
             known = {summary.study_name: summary for summary in optuna.get_all_study_summaries(storage)}
@@ -94,8 +106,12 @@ class Mirror:
             self._study = optuna.create_study(
                 storage=storage, study_name=name, directions=directions(goals), load_if_exists=True
             )
-            if name not in known:
-                for key, value in machine.items():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                self._study.set_metric_names([OBJECTIVES[objective] for objective in goals.objectives])
+            kept = self._study.user_attrs
+            for key, value in machine.items():
+                if key not in kept:
                     self._study.set_user_attr(key, value)
             self._count = len(self._study.get_trials(deepcopy=False))
 
@@ -106,16 +122,23 @@ class Mirror:
             UsageError: EDG814 when it holds more trials than there are: another study writes into it.
         """
         if self._count > len(trials):
-            raise UsageError(
-                "EDG814",
-                f"the storage holds {self._count} trials of '{self.name}', the study {len(trials)}",
-                where=_shown(self.url),
-                help="delete that study from the storage, or give another --storage",
-            )
+            raise self._foreign(self._count, len(trials))
         for trial in trials[self._count :]:
             with self._failures("written"):
                 self._study.add_trial(frozen(trial, self._space, self._goals))
+                held = self._count + 1 if self._own else len(self._study.get_trials(deepcopy=False))
             self._count += 1
+            if held != self._count:
+                raise self._foreign(held, self._count)
+
+    def _foreign(self, held: int, known: int) -> UsageError:
+        return UsageError(
+            "EDG814",
+            f"the storage holds {held} trials of '{self.name}', the study {known}",
+            where=self.database.shown,
+            why="a copy of the study's folder writes into it, too",
+            help="delete that study from the storage, or give another --storage",
+        )
 
     @contextlib.contextmanager
     def _failures(self, doing: str) -> Iterator[None]:
@@ -123,16 +146,20 @@ class Mirror:
 
         try:
             yield
-        except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
+            # Optuna's own error only says that a commit failed; its cause knows why.
+            known = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+            text = str(known or error).strip()
+            reason = text.splitlines()[0] if text else type(error).__name__
             if self._own:
                 _require_space(self._folder)
             raise UsageError(
                 "EDG814",
                 f"the storage of the study cannot be {doing}",
-                where=_shown(self.url),
-                why=reason,
-                help="what was measured is in the journal; give a storage that can be reached with --storage",
+                where=self.database.shown,
+                why=self.database.scrubbed(reason),
+                help="what was measured is in the journal: the same command goes on when the storage can be reached, "
+                "or with another --storage",
             ) from error
 
 
@@ -160,12 +187,6 @@ def _relax(storage: optuna.storages.RDBStorage) -> None:
 
     event.listen(storage.engine, "connect", connected)
     storage.engine.dispose()
-
-
-def _shown(url: str) -> str:
-    """The URL without what may be a password."""
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def ask(study: optuna.Study, space: Space, accepted: Callable[[Any], bool], attempts: int) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ from edgec.tuner.leasing import leased
 from edgec.tuner.machine import describe_machine, physical_memory, processors
 from edgec.tuner.measurements import Measurements
 from edgec.tuner.measuring import LocalMeasurements, Rules
-from edgec.tuner.outcome import StudyResult, result_of, winner_entry
+from edgec.tuner.outcome import STORAGE, StudyResult, result_of, storages, winner_entry
 from edgec.tuner.samplers import SAMPLERS, SURROGATE
 from edgec.tuner.samples import Samples, make_samples
 from edgec.tuner.search import Budget, Search, Watch
@@ -153,9 +153,10 @@ def _run(
         _require_same(journal.entries[0], header, wishes.output)
     else:
         journal.append(header)
-    finished = result_of(wishes.output, journal.entries)
     name = f"{wishes.model.stem}-{wishes.target.name}-{journal.entries[0].get('id', 'study')}"
     mirror = Mirror(wishes.output, storage, name, space, wishes.goals, dict(header["machine"]))
+    _note_storage(journal, mirror)
+    finished = result_of(wishes.output, journal.entries)
     try:
         search = Search(
             space,
@@ -315,9 +316,16 @@ def _header(wishes: Wishes, source: Source, space: Space, basis: str) -> dict[st
     }
 
 
+def _note_storage(journal: Journal, mirror: Mirror) -> None:
+    """Write down where Optuna's copy of the study is, when that is new; without any password."""
+    known = storages(journal.entries)
+    if mirror.database.shown != (known[-1] if known else None):
+        journal.append({"kind": STORAGE, "where": mirror.database.shown})
+
+
 def _is_unused(entries: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a study ended before its first trial did, for example through an option that nothing here has."""
-    return all(entry["kind"] in ("study", "begin") for entry in entries)
+    return all(entry["kind"] in ("study", STORAGE, "begin") for entry in entries)
 
 
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

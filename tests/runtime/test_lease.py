@@ -183,3 +183,11 @@ def _runs(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     except FileNotFoundError:
         return False
+
+
+def test_the_command_is_told_without_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = ["postgresql://me:Geheim@host:5432/name", "--storage=mysql://me:Geheim@host/name?password=Geheim"]
+    monkeypatch.setattr(sys, "argv", ["edgec", "tune", *urls, "sqlite:///study.db"])
+    assert command_line() == (
+        "edgec tune postgresql://me:***@host:5432/name --storage=mysql://me:***@host/name?*** sqlite:///study.db"
+    )

@@ -75,17 +75,21 @@ def kill_often(folder: Path, sampler: str, kills: int, rng: random.Random) -> in
     return killed
 
 
-def require_whole(folder: Path, straight: list[dict[str, object]]) -> None:
-    """The study has the trials that it would have had without any kill, each measured once."""
+def require_whole(
+    folder: Path, straight: list[dict[str, object]], database: str | None = "study.db", count: int = TRIALS
+) -> None:
+    """The study has the trials that it would have had without any kill, each measured once; so has its SQLite file."""
     resumed = finished(folder)
     assert [trial["configuration"] for trial in resumed] == [trial["configuration"] for trial in straight]
     assert resumed == straight
     numbers = [entry["trial"]["number"] for entry in read_journal(folder) if entry["kind"] == "end"]
-    assert numbers == list(range(TRIALS)), "every trial ended once"
+    assert numbers == list(range(count)), "every trial ended once"
     configurations = [json.dumps(trial["configuration"], sort_keys=True) for trial in resumed]
-    assert len(set(configurations)) == TRIALS, "no configuration was measured twice"
+    assert len(set(configurations)) == count, "no configuration was measured twice"
+    if database is None:
+        return
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.load_study(study_name="replayed", storage=f"sqlite:///{folder / 'study.db'}")
+    study = optuna.load_study(study_name="replayed", storage=f"sqlite:///{folder / database}")
     assert [trial.user_attrs["configuration"] for trial in study.trials] == [t["configuration"] for t in resumed]
 
 

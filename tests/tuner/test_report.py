@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from edgec.cli.main import main
 from edgec.tuner.goals import Goals
 from edgec.tuner.journal import Journal
 from edgec.tuner.outcome import StudyResult, read_study
-from edgec.tuner.report import render_html, write_html
+from edgec.tuner.report import limited, render_html, write_html
 from edgec.tuner.search import Budget
 from tests.schemas import validate
 
@@ -124,6 +126,39 @@ def test_the_report_in_a_browser(page: Browser, study: StudyResult) -> None:
     shown = [value for value in order if value]
     assert shown == sorted(shown)
     assert page.console == []
+
+
+def test_the_page_fits_a_phone(page: Browser, study: StudyResult) -> None:
+    page.call("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True)
+    deadline = time.monotonic() + 20
+    while page.evaluate("document.querySelector('#front svg').viewBox.baseVal.width") > 390:
+        assert time.monotonic() < deadline, "the charts are not drawn anew"
+        time.sleep(0.05)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    smallest = page.evaluate(
+        "Math.min(...[...document.querySelectorAll('svg text')].filter(text => text.textContent)"
+        ".map(text => text.getBoundingClientRect().height))"
+    )
+    assert smallest >= 10, "labels can be read"
+    assert page.evaluate("document.querySelectorAll('svg .selected').length") >= 2, "the winner stays chosen"
+    assert page.console == []
+
+
+def test_the_command_of_the_report_needs_no_path(study: StudyResult, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tune", "report", f"{study.folder}/", "--html"]) == 0
+    file = study.folder / "report.html"
+    assert file.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert capsys.readouterr().out == f"report: {file}\n"
+    other = study.folder / "other.html"
+    assert main(["tune", "report", str(study.folder), "--html", str(other), "--json"]) == 0
+    assert other.exists()
+    assert json.loads(capsys.readouterr().out)["status"] == "finished"
+
+
+def test_limits_are_told_in_people_s_units(study: StudyResult) -> None:
+    assert limited("memory", 19.5e6) == "memory at most 19.5 MB"
+    assert limited("drop", 0.02) == "at most 2 % of the quality lost"
+    assert "one run at most 20 ms" in render_html(study)
 
 
 def test_a_report_that_cannot_be_written_is_an_error(study: StudyResult, tmp_path: Path) -> None:
