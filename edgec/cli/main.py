@@ -14,6 +14,7 @@ from typing import Any, Final
 import click
 
 from edgec._version import VERSION
+from edgec.cli.interruption import forget, interrupted
 from edgec.errors import EXIT_FAILED, EXIT_OK, EdgecError, UsageError
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -92,13 +93,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     before: list[tuple[int, Any]] = []
     _signals.clear()
+    forget()
     try:
         before.extend((number, _handle(number, _interrupt)) for number in (signal.SIGTERM, signal.SIGINT))
         return _run(given)
     except KeyboardInterrupt as raised:
         # The clean-up is done by now.
-        error = EdgecError("EDG020", "interrupted", where=str(raised) or None, why="nothing half-written was left")
-        return _report(given, error, raised)
+        return _report(given, interrupted(str(raised) or None), raised)
     except BrokenPipeError:
         # Whoever read our output has gone; keep Python from complaining when it flushes at exit.
         _forget_output()
@@ -191,7 +192,7 @@ def _internal(raised: Exception) -> EdgecError:
 def _report(given: list[str], error: EdgecError, cause: BaseException) -> int:
     """Show an error: on standard error as text and, with ``--json``, on standard output as the one document."""
     if _signals:  # whatever an extension module made of the exception that the signal raised
-        error = EdgecError("EDG020", "interrupted", why="nothing half-written was left")
+        error = interrupted()
     if "--debug" in given:
         import traceback
 

@@ -11,8 +11,10 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from edgec.cli.interruption import Advice
+from edgec.errors import EdgecError
 from edgec.tuner.goals import DROP, LATENCY, MEMORY, THROUGHPUT
-from edgec.tuner.outcome import StudyResult
+from edgec.tuner.outcome import StudyResult, read_study
 from edgec.tuner.trials import State, Trial
 
 SHOWN: Final = 12
@@ -43,6 +45,21 @@ def following() -> Iterator[tuple[Callable[[str], object], Callable[[Trial], obj
         yield step, trial
 
 
+def kept(folder: str) -> Advice:
+    """What an interruption leaves of the study in a folder."""
+    try:
+        result = read_study(folder)
+    except EdgecError:
+        return Advice("nothing was measured yet", "give the same command again")
+    finished = sum(trial.state is not State.RUNNING for trial in result.trials)
+    running = [trial.number for trial in result.trials if trial.state is State.RUNNING]
+    lost = f"; trial {running[0]} was running and is measured again" if running else ""
+    return Advice(
+        f"the study in '{folder}' keeps its finished trials, {finished} so far{lost}",
+        "give the same command again: the study goes on",
+    )
+
+
 def described(configuration: Mapping[str, Any]) -> str:
     """``threads=2 arena=false``."""
     return " ".join(
@@ -68,8 +85,8 @@ def show_study(result: StudyResult) -> None:
 
 def _ending(document: Mapping[str, Any]) -> str:
     reasons = {
-        "trials": "the number of trials was reached",
-        "budget": "the budget was spent",
+        "trials": "the number of trials was reached; with more --trials the same command goes on",
+        "budget": "the budget was spent; with more --budget the same command goes on",
         "exhausted": "nothing is left to measure",
     }
     return reasons.get(document["ended"] or "", "not finished: the same command goes on")

@@ -150,11 +150,13 @@ def command(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     keywords = options.keywords(given)
     from edgec.cli.documents import print_document
-    from edgec.cli.studies import following, show_study
+    from edgec.cli.interruption import advise
+    from edgec.cli.studies import following, kept, show_study
     from edgec.errors import EXIT_FAILED, EXIT_OK
     from edgec.tuner.study import tune
 
     _warn_of_password(storage)
+    advise(lambda: kept(output))
     with following() as (progress, watch):
         result = tune(
             model,

@@ -214,13 +214,16 @@ def test_ctrl_c_ends_with_130_and_the_study_goes_on(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     assert process.stderr is not None
-    assert b"EDG020" in process.stderr.read()
+    said = process.stderr.read().decode()
+    assert "EDG020  interrupted" in said
+    assert "give the same command again: the study goes on" in said
     deadline = time.monotonic() + 10
     while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
     done = len([trial for trial in read_study(tmp_path / "study").trials if trial.state != "running"])
     assert done >= 2
+    assert f"keeps its finished trials, {done} so far" in said
     result = edgec("tune", DIGITS, "-t", "onnxruntime", "-o", tmp_path / "study", "--trials", str(done), "--json")
     assert result.code == 0, result.stderr
     assert result.document["status"] == "finished"
