@@ -62,9 +62,11 @@ def command(
         from edgec.tuner.applying import for_conversion
 
         decided = {"--input-shape": "input_shapes", "--batch": "batch", "--precision": "precision"}
+        decided["--max-drop"] = "max_drop"
         refused = [option for option, name in decided.items() if keywords[name]]
         settings = for_conversion(tuned, model, target, refused)
         keywords.update(input_shapes=settings.input_shapes, precision=settings.precision)
+        keywords["max_drop"] = settings.max_drop
         keywords["target_options"] = {**keywords["target_options"], **settings.target_options}
         found = dict(settings.entry)
     with steps() as progress:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 Setting = str | int | float | bool | None
 """The value of one knob: whatever JSON can hold as a scalar."""
@@ -24,6 +25,8 @@ class Part(enum.StrEnum):
     """The extent of the leading dimension: another conversion."""
     PRECISION = "precision"
     """``--precision`` of the conversion: another conversion."""
+    QUALITY = "quality"
+    """``--max-drop`` of a conversion to mixed precision, which decides what stays float: another conversion."""
     CONVERSION = "conversion"
     """``--option NAME=VALUE`` of the conversion: another conversion."""
     SESSION = "session"
@@ -48,6 +51,8 @@ class Knob:
             for a small model, so the hints of threads hold for large ones only.
         hunger: 1 where a larger value needs more memory, -1 where it needs (or leaves) less, 0 where that is unknown.
             What ran out of memory once is not tried with more.
+        leniency: 1 where a larger value is easier to reach, 0 where that is unknown.  What could not be reached once is
+            not tried with less.
         asked: varied only where the user names it with ``--knob``, since it changes more than speed and memory.
     """
 
@@ -60,6 +65,7 @@ class Knob:
     hints: Mapping[Setting, float] = field(default_factory=dict)
     overheads: Mapping[Setting, float] = field(default_factory=dict)
     hunger: int = 0
+    leniency: int = 0
     asked: bool = False
 
     @property
@@ -102,6 +108,7 @@ class Circumstances:
         batch: extent of the leading dimension as it was given; None where the inputs have no common one.
         precision: the default one.
         precisions: those that may be tried (the target has them, and there is data to quantize with).
+        max_drop: the share of the quality that may be lost; None where no loss was spoken of.
         weights: bytes of the model's constants.
         options: what the user fixed: session options such as ``provider``, options of the conversion.
     """
@@ -112,6 +119,7 @@ class Circumstances:
     precisions: tuple[str, ...] = ("float32",)
     weights: int = 0
     options: Mapping[str, Setting] = field(default_factory=dict)
+    max_drop: float | None = None
 
 
 MAX_BATCH = 64
@@ -155,11 +163,40 @@ PRECISION_HINTS: Mapping[str, float] = {"float16": 1.0, "int8": 0.6, "mixed": 0.
 """Time of one sample relative to float32, as measured on CPUs (docs/benchmarks)."""
 
 
+MIXED: Final = "mixed"
+MIXED_SHARES: Final = (0.25, 0.5, 1.0)
+"""Of the loss that is allowed: what mixed precision is asked to keep."""
+
+
 def precision_knob(circumstances: Circumstances, hints: Mapping[str, float] = PRECISION_HINTS) -> list[Knob]:
-    """The precisions that may be tried; nothing where there is only one."""
+    """The precisions that may be tried, nothing where there is only one; and how mixed the mixed one is."""
     values = circumstances.precisions
     if len(values) < 2:
-        return []
+        return mixed_knob(circumstances, {})
     base = hints.get(circumstances.precision, 1.0)
     expected: dict[Setting, float] = {value: hints.get(value, 1.0) / base for value in values}
-    return [Knob("precision", Part.PRECISION, values, circumstances.precision, "element types", hints=expected)]
+    knob = Knob("precision", Part.PRECISION, values, circumstances.precision, "element types", hints=expected)
+    return [knob, *mixed_knob(circumstances, {"precision": (MIXED,)})]
+
+
+def mixed_knob(circumstances: Circumstances, when: Mapping[str, tuple[Setting, ...]]) -> list[Knob]:
+    """How much mixed precision may lose, which decides node by node what stays float.
+
+    Fewer float nodes are not always faster: every change between integers and floats costs a pass over the data, so a
+    stricter artifact, with longer runs of floats, may win.
+    """
+    allowed = circumstances.max_drop
+    if MIXED not in circumstances.precisions or not allowed:
+        return []
+    values = tuple(float(f"{allowed * share:.4g}") for share in MIXED_SHARES)
+    return [
+        Knob(
+            "mixed_drop",
+            Part.QUALITY,
+            values,
+            values[-1],
+            "loss that mixed precision may have, which decides how many nodes stay float",
+            when=when,
+            leniency=1,
+        )
+    ]

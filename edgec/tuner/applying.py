@@ -13,7 +13,7 @@ from edgec.converter import manifest as manifests
 from edgec.converter.output import MANIFEST, OutputFolder, writing
 from edgec.errors import UsageError
 from edgec.targets import registry
-from edgec.targets.knobs import Part
+from edgec.targets.knobs import MIXED, Part
 from edgec.tuner.conversions import FOLDER
 from edgec.tuner.outcome import StudyResult, read_study
 from edgec.tuner.space import key_of
@@ -27,7 +27,7 @@ class Tuned:
 
     Attributes:
         target: name of the target.
-        precision, input_shapes, target_options: of the conversion.
+        precision, max_drop, input_shapes, target_options: of the conversion.
         session: options of the session.
         conversion: the part of the winner's configuration that decides the artifact.
         entry: what the manifest says of it.
@@ -40,6 +40,7 @@ class Tuned:
     session: Mapping[str, Any]
     conversion: Mapping[str, Any]
     entry: Mapping[str, Any]
+    max_drop: float | None = None
 
 
 def tuned_settings(study: StudyResult) -> Tuned:
@@ -78,7 +79,17 @@ def tuned_settings(study: StudyResult) -> Tuned:
         session,
         {name: value for name, value in configuration.items() if parts[name] != Part.SESSION},
         entry,
+        _max_drop(configuration, parts, header),
     )
+
+
+def _max_drop(configuration: Mapping[str, Any], parts: Mapping[str, str], header: Mapping[str, Any]) -> float | None:
+    """What the winner's conversion to mixed precision was allowed to lose."""
+    if configuration.get("precision", header["options"].get("precision")) != MIXED:
+        return None
+    levels = [value for name, value in configuration.items() if parts[name] == Part.QUALITY]
+    allowed: float | None = levels[0] if levels else header["goals"]["limits"].get("drop")
+    return allowed
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,16 @@ from edgec.errors import (
     EdgecError,
 )
 from edgec.targets.base import Target
-from edgec.targets.knobs import Configuration, Part
+from edgec.targets.knobs import MIXED, Configuration, Part
 from edgec.tuner.space import Space, key_of
-from edgec.tuner.trials import TrialFailed
+from edgec.tuner.trials import SAME, UNREACHABLE, TrialFailed
 
 FOLDER: Final = "conversions"
 MANIFEST: Final = "manifest.json"
+OWNER: Final = "same.json"
+"""Holds what an artifact was made for, its hash, and what the same artifact was made for before, or null."""
+RAISED: Final = "raised_nodes"
+LOSES_TOO_MUCH: Final = "EDG038"
 NEEDS_DATA: Final = frozenset({"int8", "int16x8", "mixed"})
 """Precisions that need calibration data."""
 ENDING: Final = frozenset({EXIT_TOOL_MISSING, EXIT_INTERNAL, EXIT_INTERRUPTED})
@@ -71,6 +75,12 @@ class Conversion:
     artifact: Path
     manifest: Mapping[str, Any]
 
+    @property
+    def described(self) -> dict[str, float]:
+        """What a trial says of the artifact, as further values: of mixed precision, how many nodes stayed float."""
+        mixed = self.manifest.get("quantization", {}).get("mixed")
+        return {} if mixed is None else {RAISED: float(mixed["raised"])}
+
 
 class Conversions:
     """Converts for configurations, once for each that differs in what decides the artifact.
@@ -110,7 +120,34 @@ class Conversions:
                     raise
                 raise TrialFailed(_kind(error), f"{error.code}: {_sentence(error)}", part) from error
         manifest = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+        self._require_its_own(configuration, place, manifest)
         return Conversion(place, place / Path(manifest["artifact"]["path"]).name, manifest)
+
+    def _require_its_own(self, configuration: Configuration, place: Path, manifest: Mapping[str, Any]) -> None:
+        """Refuse to measure one artifact twice: mixed precision may come to what int8 is, or to what less loss gives.
+
+        Which of two was there first is written down once, since both folders stay.
+
+        Raises:
+            TrialFailed: ``same``.
+        """
+        note = place / OWNER
+        part = self._space.conversion(configuration)
+        if not note.is_file():
+            digest = manifest["artifact"]["sha256"]
+            others = [_note(other) for other in sorted(self._folder.iterdir()) if other != place]
+            owners = [
+                other for other in others if other is not None and (other["sha256"], other["same"]) == (digest, None)
+            ]
+            same = owners[0]["configuration"] if owners else None
+            temporary = note.with_suffix(".part")
+            entry = {"configuration": part, "sha256": digest, "same": same}
+            temporary.write_text(json.dumps(entry), encoding="utf-8")
+            temporary.replace(note)
+        same = json.loads(note.read_text(encoding="utf-8"))["same"]
+        if same is not None:
+            told = " ".join(f"{name}={value}" for name, value in same.items())
+            raise TrialFailed(SAME, f"the artifact is that of {told}", part)
 
     def _arguments(self, configuration: Configuration) -> dict[str, Any]:
         batch = configuration.get("batch", self._source.batch)
@@ -122,17 +159,31 @@ class Conversions:
         found["precision"] = precision
         if precision not in NEEDS_DATA and precision is not None:
             found["calibration"] = None
-        if precision != "mixed":
+        if precision != MIXED:
             found["max_drop"] = None
         options = dict(given.target_options or {})
         for name, value in configuration.items():
-            if self._space.by_name[name].part is Part.CONVERSION:
+            part = self._space.by_name[name].part
+            if part is Part.CONVERSION:
                 options[name] = value
+            elif part is Part.QUALITY:
+                found["max_drop"] = value
         found["target_options"] = options
         return {**found, "progress": self._progress}
 
 
+def _note(place: Path) -> dict[str, Any] | None:
+    """What is written down of the artifact in a folder, where that is done."""
+    try:
+        found: dict[str, Any] = json.loads((place / OWNER).read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    return found
+
+
 def _kind(error: EdgecError) -> str:
+    if error.code == LOSES_TOO_MUCH:
+        return UNREACHABLE
     kinds = {EXIT_FAILED: "wrong", EXIT_UNSUPPORTED: "refused", EXIT_TOOL_FAILED: "crash"}
     return kinds.get(error.exit_code, "refused")
 

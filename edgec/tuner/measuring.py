@@ -125,7 +125,8 @@ class LocalMeasurements:
         samples = tuple(value * 1e3 for value in listening.heard)
         note = None if found.status == "stable" else f"unstable: {'; '.join(found.reasons)}"
         median = found.median
-        return Reference(median.value * 1e3, median.low * 1e3, median.high * 1e3, memory, samples, note)
+        extra = self.conversions.get(configuration).described
+        return Reference(median.value * 1e3, median.low * 1e3, median.high * 1e3, memory, samples, note, extra)
 
     def pin(self, configuration: Configuration) -> None:
         """It is opened when the first race needs it."""
@@ -283,7 +284,7 @@ class _Running:
         self._incumbent = incumbent
         self._candidate = _Listening(candidate)
         self._duel = Duel(incumbent, self._candidate, rules)
-        self.extra: Mapping[str, float] = {}
+        self.extra: Mapping[str, float] = owner.conversions.get(configuration).described
 
     @property
     def memory_bytes(self) -> int | None:

@@ -17,7 +17,7 @@ from edgec.targets.knobs import Configuration, Setting
 from edgec.tuner.goals import DROP, LATENCY, MEMORY, Goals
 from edgec.tuner.space import Codes, Space, key_of
 from edgec.tuner.surrogate import Surrogate, Vector, below, expected_improvement
-from edgec.tuner.trials import State, Trial
+from edgec.tuner.trials import UNREACHABLE, State, Trial
 
 POOL: Final = 800
 """So many candidates are judged at a time."""
@@ -37,12 +37,12 @@ def excluder(space: Space, trials: Sequence[Trial]) -> Callable[[Configuration],
     """Whether a configuration holds a part that has failed before.
 
     Where memory ran out, configurations that are at least as hungry in every knob that is known to need memory count
-    as holding the part, too.
+    as holding the part, too; where a loss of quality could not be kept, those that ask for a smaller one.
     """
     failures = _failures(trials)
 
     def excluded(configuration: Configuration) -> bool:
-        return any(_holds(space, configuration, part, kind == OUT_OF_MEMORY) for kind, part in failures)
+        return any(_holds(space, configuration, part, kind) for kind, part in failures)
 
     return excluded
 
@@ -56,15 +56,18 @@ def _failures(trials: Sequence[Trial]) -> list[tuple[str, Configuration]]:
     return found
 
 
-def _holds(space: Space, configuration: Configuration, part: Configuration, hungry: bool) -> bool:
+def _holds(space: Space, configuration: Configuration, part: Configuration, kind: str) -> bool:
     for name, value in part.items():
         if name not in configuration:
             return False
         found = configuration[name]
         if found == value and type(found) is type(value):
             continue
-        hunger = space.by_name[name].hunger if hungry else 0
-        if not hunger or not isinstance(found, int) or not isinstance(value, int) or (found - value) * hunger < 0:
+        knob = space.by_name[name]
+        worse = {OUT_OF_MEMORY: knob.hunger, UNREACHABLE: -knob.leniency}.get(kind, 0)
+        if not worse or not isinstance(found, int | float) or not isinstance(value, int | float):
+            return False
+        if (found - value) * worse < 0:
             return False
     return True
 

@@ -18,7 +18,7 @@ from edgec.tuner.proposing import excluder, is_exhausted, propose, trial_seed
 from edgec.tuner.samplers import SURROGATE, make_sampler
 from edgec.tuner.space import Space, key_of
 from edgec.tuner.storage import Mirror, ask, directions, frozen, quietly
-from edgec.tuner.trials import KILLED, LOST, State, Trial, TrialFailed, thinned
+from edgec.tuner.trials import KILLED, LOST, SAME, State, Trial, TrialFailed, thinned
 
 MEMORY_KIND: Final = "memory"
 ATTEMPTS: Final = 50
@@ -178,7 +178,8 @@ class Search:
             return self._raced(begun, values)
         except TrialFailed as error:
             failure = (MEMORY_KIND if error.kind == KILLED else error.kind, error.part)
-            return replace(begun, state=State.FAILED, values=values, reason=error.reason, failure=failure)
+            state = State.PRUNED if error.kind == SAME else State.FAILED
+            return replace(begun, state=state, values=values, reason=error.reason, failure=failure)
 
     def _raced(self, begun: Trial, values: dict[str, float]) -> Trial:
         """Race, and race again where a worker was killed: it may have been a person, or another process's hunger."""

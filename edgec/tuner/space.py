@@ -212,8 +212,9 @@ def _restricted(knob: Knob, values: Sequence[Setting]) -> Knob:
     """The knob with the values asked for; numbers need not be among those that the target tries by itself."""
     chosen: list[Setting] = []
     for value in values:
-        whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
-        numeric = whole and any(isinstance(other, int) and not isinstance(other, bool) for other in knob.values)
+        kinds = int | float if any(isinstance(other, float) for other in knob.values) else int
+        positive = isinstance(value, kinds) and not isinstance(value, bool) and value > 0
+        numeric = positive and any(isinstance(other, kinds) and not isinstance(other, bool) for other in knob.values)
         if not numeric and not _among(value, knob.values):
             known = ", ".join(json.dumps(other) for other in knob.values)
             raise UsageError(
@@ -222,6 +223,6 @@ def _restricted(knob: Knob, values: Sequence[Setting]) -> Knob:
         if not _among(value, chosen):
             chosen.append(value)
     default = knob.default if _among(knob.default, chosen) else chosen[0]
-    if all(isinstance(value, int) and not isinstance(value, bool) for value in chosen):
-        chosen.sort(key=lambda value: value if isinstance(value, int) else 0)
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in chosen):
+        chosen.sort(key=lambda value: value if isinstance(value, int | float) else 0)
     return replace(knob, values=tuple(chosen), default=default)

@@ -229,7 +229,9 @@ def _space(wishes: Wishes, source: Source, samples: Samples) -> Space:
     precisions = _precisions(wishes, precision)
     weights = sum(value.const.size * 4 for value in samples.imported.model.graph.constants() if value.const is not None)
     options = {**wishes.session, **(source.options.target_options or {})}
-    circumstances = Circumstances(processors(), source.batch, precision, precisions, weights, options)
+    circumstances = Circumstances(
+        processors(), source.batch, precision, precisions, weights, options, wishes.goals.limits.get("drop")
+    )
     frozen: dict[str, str] = {}
     if "throughput" not in wishes.goals.objectives:
         frozen["batch"] = "a smaller batch always has the lower latency"

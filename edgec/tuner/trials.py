@@ -17,6 +17,10 @@ KILLED: Final = "killed"
 """Kind of a failure: the worker got SIGKILL, from a person or because memory ran out."""
 LOST: Final = "lost"
 """Kind of a failure: the default's worker died while a candidate was measured against it."""
+SAME: Final = "same"
+"""Kind of a trial that need not be measured: its artifact is byte for byte that of another configuration."""
+UNREACHABLE: Final = "unreachable"
+"""Kind of a failure: no artifact keeps the loss that the configuration allows."""
 
 
 class State(enum.StrEnum):
@@ -32,7 +36,8 @@ class TrialFailed(Exception):
     """A trial that has no result.
 
     Attributes:
-        kind: ``crash``, ``killed``, ``memory``, ``hang``, ``wrong``, ``refused``, ``unstable`` or ``lost``.
+        kind: ``crash``, ``killed``, ``memory``, ``hang``, ``wrong``, ``refused``, ``unstable``, ``lost``, ``same``
+            or ``unreachable``.
         reason: what happened, in words.
         part: the part of the configuration that caused it; configurations that hold it are not tried again.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgec.errors import UsageError
@@ -65,6 +65,7 @@ def test_frozen_knobs_and_those_that_have_to_be_asked_for_stay_at_their_defaults
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "tflite", "ethosu", "edgetpu"])
+@settings(deadline=None)  # a busy machine is no failure
 @given(cpus=st.integers(1, 64), batch=st.one_of(st.none(), st.integers(1, 100)), cuda=st.booleans())
 def test_every_target_offers_a_space_with_a_default_that_can_work(
     name: str, cpus: int, batch: int | None, cuda: bool
@@ -81,3 +82,31 @@ def test_every_target_offers_a_space_with_a_default_that_can_work(
         assert set(knob.when) <= set(known), "a condition refers to a knob before it"
     if of.points is not None and batch is not None:
         assert len({key_of(point) for point in of.points}) == len(of.points)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "tflite"])
+def test_mixed_precision_has_levels_of_the_loss_that_is_allowed(name: str) -> None:
+    circumstances = Circumstances(2, 1, precisions=("float32", "int8", "mixed"), max_drop=0.02)
+    of = make_space(registry.load(name).knobs(circumstances), {}, {"batch": "fixed"})
+    assert of.by_name["mixed_drop"].values == (0.005, 0.01, 0.02)
+    assert of.points is not None
+    levels = {(point["precision"], point.get("mixed_drop")) for point in of.points}
+    assert levels == {
+        ("float32", None), ("int8", None), ("mixed", 0.005), ("mixed", 0.01), ("mixed", 0.02)
+    }  # fmt: skip
+    assert of.by_name["mixed_drop"].is_conversion
+    asked = make_space(registry.load(name).knobs(circumstances), {"mixed_drop": (0.004, 0.002)}, {})
+    assert asked.by_name["mixed_drop"].values == (0.002, 0.004)
+    with pytest.raises(UsageError, match="no value of the knob"):
+        make_space(registry.load(name).knobs(circumstances), {"threads": (1.5,)}, {})
+
+
+def test_mixed_precision_has_no_levels_where_no_loss_is_spoken_of_or_it_is_not_tried() -> None:
+    for circumstances in (
+        Circumstances(2, 1, precisions=("float32", "mixed")),
+        Circumstances(2, 1, precisions=("float32", "int8"), max_drop=0.02),
+    ):
+        assert all(knob.name != "mixed_drop" for knob in registry.load("tflite").knobs(circumstances).knobs)
+    alone = Circumstances(2, 1, "mixed", ("mixed",), max_drop=0.02)
+    (knob,) = [knob for knob in registry.load("tflite").knobs(alone).knobs if knob.name == "mixed_drop"]
+    assert knob.when == {}
