@@ -24,6 +24,12 @@ POOL: Final = 800
 LEADERS: Final = 6
 """The neighbours of so many of the best configurations are always among them."""
 NEIGHBOURS: Final = 2
+HINTED: Final = 6
+DOUBTFUL: Final = 2
+"""So many trials follow the targets' hints; every second of those after them takes no notice of them.
+
+A wrong hint keeps the search away from the very configurations that would refute it.
+"""
 DRAWS: Final = 64
 OUT_OF_MEMORY: Final = "memory"
 
@@ -130,14 +136,21 @@ def propose(space: Space, goals: Goals, trials: Sequence[Trial], seed: int) -> d
     pool = every.part(positions)
     if not known:
         return dict(pool.points[int(rng.integers(len(positions)))])
-    worth = acquisition(space, goals, known, pool, rng) * _works(trials, pool.points)
+    hinted = len(trials) < HINTED or (len(trials) - HINTED) % DOUBTFUL != 0
+    worth = acquisition(space, goals, known, pool, rng, hinted) * _works(trials, pool.points)
     order = np.lexsort((rng.random(len(positions)), -worth))
     return dict(pool.points[int(order[0])])
 
 
-def acquisition(space: Space, goals: Goals, known: Sequence[Trial], pool: Pool, rng: np.random.Generator) -> Vector:
-    """[candidates]: expected improvement times the probability that every limit is kept."""
-    time = _model(space, known, LATENCY)
+def acquisition(
+    space: Space, goals: Goals, known: Sequence[Trial], pool: Pool, rng: np.random.Generator, hinted: bool = True
+) -> Vector:
+    """[candidates]: expected improvement times the probability that every limit is kept.
+
+    Args:
+        hinted: whether the targets' hints count.
+    """
+    time = _model(space, known, LATENCY, hinted)
     memory = _model(space, known, MEMORY) if _asks_memory(goals) else None
     count = len(pool.keys)
     batches = np.log([_batch(configuration) for configuration in pool.points])
@@ -181,7 +194,7 @@ def _asks_memory(goals: Goals) -> bool:
     return "memory" in goals.objectives or "memory" in goals.limits
 
 
-def _model(space: Space, known: Sequence[Trial], value: str) -> Surrogate:
+def _model(space: Space, known: Sequence[Trial], value: str, hinted: bool = True) -> Surrogate:
     """A process for the time of one sample, or for the memory."""
     trials = [trial for trial in known if trial.values.get(value, 0) > 0]
     if not trials:
@@ -195,7 +208,7 @@ def _model(space: Space, known: Sequence[Trial], value: str) -> Surrogate:
     for trial in trials:
         low, high = trial.intervals.get(value, (0.0, 0.0))
         noise.append(math.log(high / low) / 3.92 if low > 0 else 0.0)
-    return Surrogate(space, observed, logarithms, noise, hinted=is_time, default_ms=known[0].values[LATENCY])
+    return Surrogate(space, observed, logarithms, noise, hinted=hinted and is_time, default_ms=known[0].values[LATENCY])
 
 
 def time_model(space: Space, trials: Sequence[Trial]) -> Surrogate | None:

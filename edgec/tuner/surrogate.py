@@ -1,7 +1,8 @@
 """A small Gaussian process over the knobs, which says what to measure next.
 
-The logarithm of the time of one sample is taken as a sum: of what the targets' hints expect, of one effect per knob, of
-one effect per pair of knobs, and of what only the whole configuration knows.  Times multiply (a level of optimisation
+The logarithm of the time of one sample is taken as a sum: of what the targets' hints expect (as far as the measurements
+let them be believed), of one effect per knob, of one effect per pair of knobs, and of what only the whole configuration
+knows.  Times multiply (a level of optimisation
 saves a share, a thread saves a share), so their logarithms add up: a few measurements say much about configurations
 that were never seen, which is what tree-structured density estimates (TPE) do not use.
 
@@ -38,6 +39,10 @@ NOISE: Final = (0.01, 0.04, 0.12)
 """Standard deviations of a measurement that are compared."""
 FITTED: Final = 48
 """The scales are fitted to so many observations at most."""
+TRUSTS: Final = (1.0, 0.5, 0.0)
+"""How much of a knob's hints is believed; compared like the scales, once there is something to compare with."""
+DOUBT: Final = 1.0
+"""What it costs in the logarithm of the likelihood to give all of a knob's hints up."""
 REACH: Final = 0.45
 """Numbers are alike over this share of the range of their logarithms."""
 
@@ -94,10 +99,13 @@ class Surrogate:
             [max(SPREAD, 0.5 * float(np.abs(hints).max())) if np.any(hints) else SPREAD for hints in self._hints]
         )
         self._rows = observed
-        self._level = float(logarithms[0]) - float(self._mean(self._rows[:1])[0])
-        self._residual = np.asarray(logarithms, float) - self._mean(self._rows) - self._level
+        self._first = float(logarithms[0])
+        self._risen = np.asarray(logarithms, float) - self._first
         self._known = np.asarray(noise, float) if len(noise) else np.zeros(len(observed))
+        self._trust = np.ones(len(space.knobs))
         self._scales, self._noise = self._fit()
+        self._level = self._first - float(self._mean(self._rows[:1])[0])
+        self._residual = self._surprise(self._trust)
         kernel = self._kernel(self._rows, self._rows, self._scales)
         kernel[np.diag_indices_from(kernel)] += self._noise**2 + self._known**2
         self._factor = np.linalg.cholesky(kernel)
@@ -120,15 +128,23 @@ class Surrogate:
             count = len(knob.values)
             scale = self._scales[column]
             cross = scale**2 * self._likeness[column][:count][:, self._rows[:, column]]
-            effect = self._hints[column][:count] + cross @ self._weights
+            effect = self._trust[column] * self._hints[column][:count] + cross @ self._weights
             found[knob.name] = float(np.std(effect))
         return found
 
     def _mean(self, rows: Codes) -> Vector:
         total = np.zeros(len(rows))
         for column, hints in enumerate(self._hints):
-            total += hints[rows[:, column]]
+            total += self._trust[column] * hints[rows[:, column]]
         return total
+
+    def _surprise(self, trust: Vector) -> Vector:
+        """What the hints, believed so far, do not explain of the observations, relative to the first one."""
+        found = self._risen.copy()
+        for column, hints in enumerate(self._hints):
+            given = hints[self._rows[:, column]]
+            found -= trust[column] * (given - given[0])
+        return found
 
     def _alike(self, first: Codes, second: Codes) -> Matrix:
         """[varied knobs, first, second]: how alike the values of each knob are."""
@@ -158,27 +174,41 @@ class Surrogate:
         return float(OFFSET**2 + (used**2).sum() + PAIRS**2 * pairs + REST**2)
 
     def _fit(self) -> tuple[Vector, float]:
-        """The scales and the noise under which the observations, and the scales themselves, are most likely."""
+        """The scales and the noise under which the observations, and the scales themselves, are most likely.
+
+        So is :attr:`_trust`, how much of each knob's hints is believed.
+        """
         scales = self._prior.copy()
         noise = NOISE[1]
         if len(self._rows) < 4:
             return scales, noise
         keep = self._kept()
-        residual, known = self._residual[keep], self._known[keep]
+        known = self._known[keep]
         alike = self._alike(self._rows[keep], self._rows[keep])
-        best = self._loss(alike, residual, known, scales, noise)
+
+        def loss(trust: Vector, scales: Vector, noise: float) -> float:
+            doubt = DOUBT * float(np.sum(1 - trust))
+            return doubt + self._loss(alike, self._surprise(trust)[keep], known, scales, noise)
+
+        best = loss(self._trust, scales, noise)
         for _ in range(2):
             for column in self._varied:
                 for scale in SCALES:
                     tried = scales.copy()
                     tried[column] = scale
-                    loss = self._loss(alike, residual, known, tried, noise)
-                    if loss < best - 1e-9:
-                        best, scales = loss, tried
+                    found = loss(self._trust, tried, noise)
+                    if found < best - 1e-9:
+                        best, scales = found, tried
+                for part in TRUSTS if np.any(self._hints[column]) else ():
+                    believed = self._trust.copy()
+                    believed[column] = part
+                    found = loss(believed, scales, noise)
+                    if found < best - 1e-9:
+                        best, self._trust = found, believed
             for candidate in NOISE:
-                loss = self._loss(alike, residual, known, scales, candidate)
-                if loss < best - 1e-9:
-                    best, noise = loss, candidate
+                found = loss(self._trust, scales, candidate)
+                if found < best - 1e-9:
+                    best, noise = found, candidate
         return scales, noise
 
     def _kept(self) -> npt.NDArray[np.int64]:
@@ -186,7 +216,7 @@ class Surrogate:
         count = len(self._rows)
         if count <= FITTED:
             return np.arange(count)
-        order = np.argsort(self._residual + self._mean(self._rows), kind="stable")
+        order = np.argsort(self._risen, kind="stable")
         chosen = {0, *order[: FITTED // 2].tolist(), *range(count - FITTED // 2, count)}
         return np.array(sorted(chosen))
 
