@@ -11,6 +11,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ from edgec.tuner.outcome import read_study
 from edgec.tuner.replay import Replay
 from edgec.tuner.search import Budget, Search
 from edgec.tuner.storage import Mirror
-from tests.command import DIGITS, edgec
+from tests.command import DIGITS, edgec, environment
 from tests.tuner.test_kill import tuning, wait_for_trial, workers_of
 
 from .synthetic import opened, replay, searching, space
@@ -87,6 +88,38 @@ def test_vela_vanishes_and_comes_back(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(document["trials"]) == 4
 
 
+@pytest.mark.skipif(vela.find() is None, reason=f"needs Vela: {vela.TOOL.install}")
+def test_vela_is_removed_while_a_study_runs_and_comes_back(tmp_path: Path) -> None:
+    found = vela.find()
+    program = tmp_path / "vela"
+    program.write_text(f'#!/bin/sh\nexec "{found}" "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    samples = str(DIGITS.parent / "samples.npz")
+    command = [sys.executable, "-m", "edgec", "tune", str(DIGITS), "-t", "ethosu", "--calibration", samples]
+    command += [
+        "-o",
+        str(tmp_path / "study"),
+        "--knob",
+        "accelerator=ethos-u55-32,ethos-u55-64,ethos-u55-128",
+        "--json",
+    ]
+    variables = environment(EDGEC_VELA=str(program))
+    process = subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    wait_for_trial(tmp_path / "study", 1, process)
+    program.rename(tmp_path / "gone")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 5
+    assert json.loads(output)["error"]["code"] == "EDG510"
+    done = [trial for trial in read_study(tmp_path / "study").trials if trial.state != "running"]
+    assert done and all(trial.state == "complete" for trial in done), "no trial is blamed"
+    (tmp_path / "gone").rename(program)
+    again = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300, check=False)
+    assert again.returncode == 0, again.stderr
+    document = json.loads(again.stdout)
+    assert document["status"] == "finished"
+    assert document["trials"][: len(done)] == [trial.to_json() for trial in done]
+
+
 def test_a_runtime_that_vanishes_ends_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgec.targets import registry
     from edgec.targets.base import Finding
@@ -124,6 +157,39 @@ def test_a_full_disk_keeps_what_was_measured(tmp_path: Path) -> None:
     assert again.code == 0, again.stderr
     assert len(again.document["trials"]) == 4
     assert again.document["trials"][:2] == first.document["trials"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of 24 MB."""
+    place, mount = tmp_path / "small", shutil.which("mount")
+    place.mkdir()
+    if mount is None or os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system; a limit on files stands for it in another test")
+    command = [mount, "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("cannot mount a file system here")
+    yield place
+    subprocess.run(["umount", str(place)], check=False)
+
+
+def test_a_disk_that_is_full_is_told_and_the_study_goes_on_when_there_is_room(small_disk: Path) -> None:
+    command = [*TUNE, "-o", small_disk / "study", "--json"]
+    first = edgec(*command, "--trials", "2")
+    assert first.code == 0, first.stderr
+    with (small_disk / "filler").open("wb") as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(bytes(1 << 16))
+            filler.flush()
+    full = edgec(*command, "--trials", "4")
+    assert full.code == 2, full.stderr
+    assert full.document["error"]["code"] == "EDG011"
+    assert "make room" in full.document["error"]["help"]
+    (small_disk / "filler").unlink()
+    again = edgec(*command, "--trials", "4")
+    assert again.code == 0, again.stderr
+    assert again.document["trials"][:2] == first.document["trials"]
+    assert len(again.document["trials"]) == 4
 
 
 def test_a_line_that_does_not_fit_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
