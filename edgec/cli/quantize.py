@@ -40,10 +40,6 @@ def command(
     if as_json:
         print_document(result.to_json())
         return
-    from edgec.cli.tables import show_verification, size
+    from edgec.cli.tables import show_written
 
-    for note in result.notes:
-        click.echo(f"note: {note}")
-    show_verification(result.report.to_json())
-    total = sum(path.stat().st_size for path in result.files)
-    click.echo(f"model: {result.model} ({size(total)}, opset {result.opset})")
+    show_written(result)

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from edgec.converter.import_ import ImportResult
+    from edgec.converter.quantize import QuantizeResult
+
 
 def table(rows: Iterable[Sequence[object]], heading: Sequence[str] = ()) -> str:
     """Rows as lines with aligned columns, numbers to the right; the last column is never padded."""
@@ -81,3 +84,14 @@ def show_verification(verification: dict[str, Any], *, error: bool = False) -> N
 
     file = sys.stderr if error else sys.stdout
     Console(file=file, width=None if file.isatty() else 140, highlight=False).print(render(verification))
+
+
+def show_written(result: ImportResult | QuantizeResult) -> None:
+    """Notes, verification, name and size of an ONNX model that was written."""
+    import click
+
+    for note in result.notes:
+        click.echo(f"note: {note}")
+    show_verification(result.report.to_json())
+    total = sum(path.stat().st_size for path in result.files)
+    click.echo(f"model: {result.model} ({size(total)}, opset {result.opset})")

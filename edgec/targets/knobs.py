@@ -159,6 +159,20 @@ def thread_overheads(values: Sequence[int]) -> dict[Setting, float]:
     return {value: WAKING_MS if value > 1 else 0.0 for value in values}
 
 
+def threads_knob(circumstances: Circumstances) -> Knob:
+    """Threads inside an operator, one by default."""
+    threads = thread_values(circumstances.cpus)
+    return Knob(
+        "threads",
+        Part.SESSION,
+        threads,
+        1,
+        "threads inside an operator",
+        hints=thread_hints(threads),
+        overheads=thread_overheads(threads),
+    )
+
+
 PRECISION_HINTS: Mapping[str, float] = {"float16": 1.0, "int8": 0.6, "mixed": 0.7, "dynamic-int8": 0.8, "int16x8": 1.5}
 """Time of one sample relative to float32, as measured on CPUs (docs/benchmarks)."""
 

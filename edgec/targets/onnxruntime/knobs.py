@@ -18,9 +18,8 @@ from edgec.targets.knobs import (
     Setting,
     batch_knob,
     precision_knob,
-    thread_hints,
-    thread_overheads,
     thread_values,
+    threads_knob,
 )
 
 MIB: Final = 1 << 20
@@ -41,15 +40,7 @@ def _cpu(circumstances: Circumstances) -> Knobs:
     found = [
         *batch_knob(circumstances),
         *precision_knob(circumstances),
-        Knob(
-            "threads",
-            Part.SESSION,
-            threads,
-            1,
-            "threads inside an operator",
-            hints=thread_hints(threads),
-            overheads=thread_overheads(threads),
-        ),
+        threads_knob(circumstances),
         _session(
             "execution_mode",
             ("sequential", "parallel"),

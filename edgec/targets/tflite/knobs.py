@@ -12,27 +12,16 @@ from edgec.targets.knobs import (
     Part,
     batch_knob,
     precision_knob,
-    thread_hints,
-    thread_overheads,
-    thread_values,
+    threads_knob,
 )
 
 
 def knobs(circumstances: Circumstances) -> Knobs:
     """Those of the CPU."""
-    threads = thread_values(circumstances.cpus)
     found = [
         *batch_knob(circumstances),
         *precision_knob(circumstances),
-        Knob(
-            "threads",
-            Part.SESSION,
-            threads,
-            1,
-            "threads inside an operator",
-            hints=thread_hints(threads),
-            overheads=thread_overheads(threads),
-        ),
+        threads_knob(circumstances),
         Knob(
             "api",
             Part.SESSION,

@@ -67,21 +67,28 @@ def bias_of(call: Call, position: int, channels: int) -> T:
     return call.b.constant(np.zeros(channels, np.float32))
 
 
+def _window_of(call: Call, what: str) -> tuple[int, int, list[int], list[int]]:
+    """Spatial axes, groups, strides and dilations of a convolution that LiteRT has a kernel for.
+
+    Raises:
+        Refused: EDG403 for its element type, EDG404 for its rank.
+    """
+    spatial = len(call.dims(1)) - 2
+    if spatial == 0 or spatial > 3:
+        refuse(f"{what} over {spatial} spatial axes", rule="EDG404")
+    if call.dtype(0) is not DataType.FLOAT:
+        refuse(f"{what} of {call.dtype(0).name.lower()}", rule="EDG403")
+    strides, dilations = (list(call.node.attr_ints(name, [1] * spatial)) for name in ("strides", "dilations"))
+    return spatial, call.node.attr_int("group", 1), strides, dilations
+
+
 @lowers("Conv", layout=CHANNELS_LAST)
 def conv(call: Call) -> T:
     """Cross-correlation; weights [O, I/group, k...] become [O, k..., I/group], depthwise ones [1, k..., O]."""
     node, b = call.node, call.b
     x, weight_dims = call.x(0), call.dims(1)
-    spatial = len(weight_dims) - 2
-    if spatial == 0 or spatial > 3:
-        refuse(f"a convolution over {spatial} spatial axes", rule="EDG404")
-    if call.dtype(0) is not DataType.FLOAT:
-        refuse(f"a convolution of {call.dtype(0).name.lower()}", rule="EDG403")
-    group = node.attr_int("group", 1)
-    kernel = list(weight_dims[2:])
-    strides = node.attr_ints("strides", [1] * spatial)
-    dilations = node.attr_ints("dilations", [1] * spatial)
-    extents = list(call.dims(0)[2:])
+    spatial, group, strides, dilations = _window_of(call, "a convolution")
+    kernel, extents = list(weight_dims[2:]), list(call.dims(0)[2:])
     pads = resolve_pads(node, extents, kernel, strides, dilations)
     weights = call.node.operand(1)
     channels, out_channels = call.dims(0)[1], weight_dims[0]
@@ -245,16 +252,8 @@ def conv_transpose(call: Call) -> T:
     """
     node, b = call.node, call.b
     x, weight_dims = call.x(0), call.dims(1)
-    spatial = len(weight_dims) - 2
-    if spatial == 0 or spatial > 3:
-        refuse(f"a transposed convolution over {spatial} spatial axes", rule="EDG404")
-    if call.dtype(0) is not DataType.FLOAT:
-        refuse(f"a transposed convolution of {call.dtype(0).name.lower()}", rule="EDG403")
-    group = node.attr_int("group", 1)
-    kernel = list(weight_dims[2:])
-    strides = node.attr_ints("strides", [1] * spatial)
-    dilations = node.attr_ints("dilations", [1] * spatial)
-    extents = list(call.dims(0)[2:])
+    spatial, group, strides, dilations = _window_of(call, "a transposed convolution")
+    kernel, extents = list(weight_dims[2:]), list(call.dims(0)[2:])
     wanted = list(call.out_dims()[2:])
     weights = dilate(call, call.raw(1), dilations)
     kernel = list(weights.shape[2:])
