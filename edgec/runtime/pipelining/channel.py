@@ -14,6 +14,13 @@ HEARTBEAT_S = 2.0
 """A worker without work looks this often whether its pipeline was forgotten, should it have missed the call."""
 
 
+TOGETHER = 4
+"""Places that are filled in one go at most."""
+
+SLOW_S = 0.005
+"""Where items leave in longer intervals, those who wait for room do not wait for more of it."""
+
+
 @dataclass(frozen=True)
 class Depth:
     """Items in a channel: now, at most, and on average since the first one came."""
@@ -29,13 +36,15 @@ class Channel(Generic[T]):
     An item may enter only when fewer than ``capacity`` numbers lie between it and the next one to leave.  The next one
     can therefore always enter, so producers that wait for room never wait for each other.
 
-    Those who wait for room are woken when half of it is free, or when nothing can leave before one of them enters: so a
-    full queue costs a change of threads for every few items and not for each.
+    Those who wait for room are woken when some of it is free, or when nothing can leave before one of them enters: so a
+    full queue costs a change of threads for every few items and not for each.  Where items leave so slowly that this
+    is nothing, they are woken for each.
     """
 
     def __init__(self, capacity: int):
         self.capacity = capacity
-        self._low = capacity // 2
+        self._low = capacity - max(1, min(capacity // 2, TOGETHER))
+        self._taken = 0.0  # when the last item left
         self._blocked = self._starved = 0  # how many wait for room, and for an item
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
@@ -94,7 +103,8 @@ class Channel(Generic[T]):
             item = self._items.pop(number)
             self._next_out += 1
             follows = self._next_out in self._items
-            if self._blocked and (len(self._items) <= self._low or not follows):
+            slow, self._taken = self._since - self._taken > SLOW_S, self._since
+            if self._blocked and (slow or len(self._items) <= self._low or not follows):
                 self._room.notify_all()
             if self._starved and (follows or self._next_out == self._end):
                 self._ready.notify_all()

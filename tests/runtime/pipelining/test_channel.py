@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from edgec.runtime.pipelining.channel import Channel
 
+LONG = 30.0
+
 
 @settings(max_examples=50, deadline=None)
 @given(count=st.integers(0, 60), capacity=st.integers(1, 12), producers=st.integers(1, 14), seed=st.integers(0, 99))
@@ -68,6 +70,7 @@ def test_room_is_waited_for_and_the_end_is_told_to_everyone() -> None:
 
 
 def test_those_who_wait_for_room_are_woken_for_several_items_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgec.runtime.pipelining.channel.SLOW_S", LONG)
     channel: Channel[int] = Channel(8)
     waits: list[int] = []
     wait = channel._wait_for_room
@@ -83,8 +86,23 @@ def test_those_who_wait_for_room_are_woken_for_several_items_at_once(monkeypatch
     assert len(waits) <= count / 4 + 2
 
 
-def test_a_number_that_waits_for_room_enters_when_all_others_have_left() -> None:
+def test_those_who_wait_behind_a_slow_stage_enter_as_soon_as_there_is_room() -> None:
+    channel: Channel[int] = Channel(1000)
+    for number in range(1000):
+        channel.put(number, number)
+    late = threading.Thread(target=lambda: channel.put(1000, 1000))
+    late.start()
+    while not channel._blocked:
+        time.sleep(0.001)
+    time.sleep(0.02)
+    assert channel.get() == (0, 0)
+    late.join(LONG)
+    assert not late.is_alive()
+
+
+def test_a_number_that_waits_for_room_enters_when_all_others_have_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers behind it that were let in meanwhile fill more than half of the queue, and cannot leave before it."""
+    monkeypatch.setattr("edgec.runtime.pipelining.channel.SLOW_S", LONG)
     channel: Channel[int] = Channel(8)
     for number in range(8):
         channel.put(number, number)
