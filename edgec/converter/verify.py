@@ -352,9 +352,9 @@ def _compare(
         if report.precision == "int8" and output.status == FAILED and len(flat[output.name]) == 1:
             largest = max(float(np.abs(item[output.name]).max()) for item in reference.outputs)
             report.notes.append(
-                f"'{output.name}' of the artifact is {min(flat[output.name]):.3g} everywhere, the original's numbers reach "
-                f"{largest:.3g}: for these inputs they differ by less than a step of 8 bits; give inputs for which they "
-                "differ by more"
+                f"'{output.name}' of the artifact is {min(flat[output.name]):.3g} everywhere, the original's numbers "
+                f"reach {largest:.3g}: for these inputs they differ by less than a step of 8 bits; give inputs for "
+                "which they differ by more"
             )
         worst = output.difference.worst_channel
         if report.precision == "int8" and worst is not None and len(output.shape) > 2 and worst[1] > LOST:
