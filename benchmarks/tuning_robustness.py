@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 
 from benchmarks.tuning_search import METHODS, load, measurements_until
 from benchmarks.tuning_tables import RESULTS, space_of
@@ -35,7 +34,7 @@ from edgec.targets.knobs import Setting
 from edgec.tuner.space import Space, key_of
 
 OUTPUT = RESULTS.parent / "tuning-robustness.json"
-JUDGED = ("edgec", "edgec-without-hints", "random", "tpe-distinct")
+JUDGED = ("edgec", "edgec-without-hints", "random")
 
 Rows = dict[str, Any]
 Perturbation = Callable[[Space, Rows, np.random.Generator], Rows]
@@ -131,7 +130,6 @@ def main() -> None:
     parser.add_argument("--only", help="one of the perturbations")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     results = []
     for path in sorted(options.tables.glob("*.json")):
         document = json.loads(path.read_text(encoding="utf-8"))

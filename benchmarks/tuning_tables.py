@@ -39,6 +39,7 @@ MODELS: dict[str, tuple[str, tuple[int, ...], tuple[int, ...]]] = {
     "mnist-conv": ("Input3", (1, 28, 28), (1,)),
     "squeezenet": ("data_0", (3, 224, 224), (1,)),
     "ppocr-cls": ("x", (3, 48, 192), (1, 4)),
+    "centerface": ("input.1", (3, 160, 160), (1,)),
 }
 """Model to its input, the shape of one sample and the batches of its table."""
 PRECISIONS = {
@@ -223,7 +224,7 @@ def compact(table: Mapping[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", type=Path, help="folder with mnist-conv.onnx, squeezenet.onnx and ppocr-cls.onnx")
+    parser.add_argument("models", type=Path, help="folder with mnist-conv.onnx, squeezenet.onnx, ...: see MODELS")
     parser.add_argument("--cache", type=Path, default=Path("tuning-conversions"), help="folder for the conversions")
     parser.add_argument("--repeats", type=int, default=6)
     parser.add_argument("--priority", type=int, default=0, help="niceness of the workers; below 0 needs root")
@@ -232,7 +233,10 @@ def main() -> None:
     for repeat in range(1, options.repeats + 1):
         for model in MODELS:
             for target in PRECISIONS:
-                if options.only in (None, f"{model}-{target}"):
+                if not (options.models / f"{model}.onnx").exists():
+                    if repeat == 1:
+                        print(f"{model} is not in {options.models}: no table of it", file=sys.stderr)
+                elif options.only in (None, f"{model}-{target}"):
                     record(options.models, options.cache, model, target, repeat, options.priority)
 
 
