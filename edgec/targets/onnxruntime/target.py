@@ -21,6 +21,11 @@ INTEGERS: Final = (
     "saturate on x86-64 CPUs that have no VNNI"
 )
 """What users of integer kernels have to know."""
+HALVES: Final = (
+    "on x86-64 CPUs ONNX Runtime computes most float16 operators in float32, with casts between: expect it to be "
+    "slower than float32 there (edgec bench tells); float16 saves memory, and time on GPUs"
+)
+"""What users of float16 have to know."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,8 @@ class OnnxRuntimeTarget(Target):
         notes = [f"written at opset {opset}, IR version {ir_version}"]
         if options.precision in ("int8", "mixed"):
             notes.append(INTEGERS)
+        elif options.precision == "float16":
+            notes.append(HALVES)
         return Lowered(Versioned(model, opset, ir_version), notes)
 
     def _judge(self, model: Model, options: TargetOptions) -> tuple[int, list[Refusal]]:

@@ -115,6 +115,8 @@ def test_inputs_and_outputs_can_be_float16(tmp_path: Path) -> None:
     written = onnx.load(str(result.artifact)).graph
     assert {item.type.tensor_type.elem_type for item in (*written.input, *written.output)} == {onnx.TensorProto.FLOAT16}
     assert set(result.document["quantization"]["quantized_io"]) == {"x", "s", "y", "z"}
+    assert "'x' is float16" in result.notes, "not integers"
+    assert any("slower than float32" in note for note in result.notes)
     assert verify_folder(result.artifact.parent, against=tmp_path / "source.onnx", isolate=False).passed
     validate(result.document)
 
