@@ -50,14 +50,14 @@ def command(context: click.Context, as_json: bool) -> None:
 def examine() -> Iterator[Finding]:
     """Every finding, the general ones first."""
     from edgec._version import VERSION
-    from edgec.converter.manifest import package_version
+    from edgec.runtime.packages import described
     from edgec.targets import registry
 
     yield Finding("edgec", True, VERSION)
     enough = sys.version_info >= (3, 11)
     yield Finding("python", enough, f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     for package in PACKAGES:
-        found = package_version(package)
+        found = described(package)
         yield Finding(package, found is not None, found or "not installed", f"pip install {package}")
     yield _temporary()
     for extra in EXTRAS:
@@ -74,10 +74,10 @@ def examine() -> Iterator[Finding]:
 
 def _extra(name: str) -> Finding:
     """Whether an extra is there; nothing is wrong without it."""
-    from edgec.converter.manifest import package_version
+    from edgec.runtime.packages import described
 
     packages, purpose = EXTRAS[name]
-    found = {package: package_version(package) for package in packages}
+    found = {package: described(package) for package in packages}
     install = f"pip install 'edgec[{name}]'"
     missing = [package for package, version in found.items() if version is None]
     detail = ", ".join(f"{package} {version}" for package, version in found.items() if version is not None)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
 from edgec._version import VERSION
+from edgec.runtime.packages import installed
 
 SCHEMA: Final = "edgec-manifest-1"
 PACKAGES: Final = ("onnx", "onnxruntime", "ai-edge-litert", "numpy")
@@ -33,11 +33,9 @@ def versions() -> dict[str, str | None]:
 
 
 def package_version(package: str) -> str | None:
-    """The installed version of a package, or None."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+    """The installed version of a package, or of another that brings the same module; None where there is none."""
+    found = installed(package)
+    return None if found is None else found[1]
 
 
 def file_entry(path: Path) -> dict[str, Any]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from edgec.runtime import devices as runtime
 from edgec.runtime.devices import Device, Host, Report, State
-from edgec.targets.edgetpu import devices as edgetpu
+
+if TYPE_CHECKING:
+    from edgec.targets.edgetpu import devices as edgetpu
 
 USB: Final = frozenset({("1a6e", "089a"), ("18d1", "9302")})
 """Vendor and product of the Coral accelerator, before and after its firmware is loaded."""
@@ -22,12 +24,16 @@ def discover(host: Host | None = None) -> list[Report]:
     return reports
 
 
-def edge_tpu(host: Host | None = None, probe: Callable[[], edgetpu.Probe] = edgetpu.probe) -> Report:
+def edge_tpu(host: Host | None = None, probe: Callable[[], edgetpu.Probe] | None = None) -> Report:
     """Edge TPUs by libedgetpu; without it, whether one is plugged in."""
     host = host or Host()
-    found = probe()
+    try:
+        from edgec.targets.edgetpu import devices
+    except ImportError as error:  # LiteRT is missing: what the others are is worth knowing all the same
+        return Report("edgetpu", TITLE, State.UNUSABLE, f"the target edgetpu cannot be loaded: {error}", "edgec doctor")
+    found = (probe or devices.probe)()
     if found.devices:
-        devices = tuple(
+        listed = tuple(
             Device(
                 f"Edge TPU ({device.kind.upper()})",
                 f"{device.kind}:{number}",
@@ -36,7 +42,7 @@ def edge_tpu(host: Host | None = None, probe: Callable[[], edgetpu.Probe] = edge
             )
             for number, device in enumerate(found.devices)
         )
-        return Report("edgetpu", TITLE, State.PRESENT, devices=devices)
+        return Report("edgetpu", TITLE, State.PRESENT, devices=listed)
     plugged = [
         path.parent
         for path in host.files("sys/bus/usb/devices/*/idVendor")

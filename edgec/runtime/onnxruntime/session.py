@@ -44,6 +44,8 @@ _TYPES = {
 }
 
 
+LIBRARIES_MISSING: Final = "Please install TensorRT libraries"
+"""What ONNX Runtime says of TensorRT's execution provider without TensorRT."""
 BOUND: Final = 16
 """Most sets of input shapes that a session keeps device buffers, and a captured CUDA graph, for."""
 
@@ -295,19 +297,22 @@ def _check_available(options: Options) -> None:
             preload()
 
 
-def _unavailable(options: Options, why: str) -> EdgecError:
+def _unavailable(options: Options, why: str, help: str | None = None) -> EdgecError:
     package = {"cuda": "onnxruntime-gpu", "tensorrt": "onnxruntime-gpu", "qnn": "onnxruntime-qnn"}.get(options.provider)
     return EdgecError(
         "EDG522",
         f"the execution provider '{options.provider}' is not available",
         why=why,
-        help=f"pip install {package}, or leave --provider out" if package else "leave --provider out",
+        help=help or (f"pip install {package}, or leave --provider out" if package else "leave --provider out"),
     )
 
 
 def _refused(options: Options, reason: str) -> EdgecError:
     if options.require_delegate and "fallback to CPU EP" in reason:
         return EdgecError("EDG523", f"{options.provider} does not take the whole model", why=reason)
+    if LIBRARIES_MISSING in reason:
+        why = "ONNX Runtime does not find TensorRT's libraries"
+        return _unavailable(options, why, help="install TensorRT where the loader finds it, or leave --provider out")
     return VerificationError("EDG302", "ONNX Runtime cannot load the model", why=reason)
 
 

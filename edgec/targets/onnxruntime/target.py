@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -13,6 +12,7 @@ from edgec.errors import UnsupportedError
 from edgec.ir.graph import Model
 from edgec.ir.passes import DEFAULT
 from edgec.ir.quantization import QuantizationRules
+from edgec.runtime.packages import described
 from edgec.targets.base import Artifact, Finding, Lowered, Refusal, SessionSpec, Target, TargetOptions
 from edgec.targets.knobs import Circumstances, Knobs
 
@@ -141,9 +141,8 @@ class OnnxRuntimeTarget(Target):
 
     def doctor(self) -> list[Finding]:
         """Whether ONNX Runtime is there and runs a model."""
-        try:
-            found = version("onnxruntime")
-        except PackageNotFoundError:
+        found = described("onnxruntime")
+        if found is None:
             return [Finding("onnxruntime", False, "not installed", "pip install onnxruntime")]
         try:
             from edgec.targets.onnxruntime.kernels import probe
