@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ from edgec.runtime.measurement import (
     measure_floor,
     open_subject,
 )
+from edgec.runtime.measurement.processors import in_pairs, one_processor, place_of
 from edgec.targets.base import SessionSpec
 
 MEASUREMENTS: Final = "measurements.jsonl"
@@ -185,7 +187,7 @@ def bench(
     """
     artifact = _Artifact.at(folder)
     other = None if versus is None else _Artifact.at(versus)
-    device = device_of(options)
+    device = device_of({**artifact.spec.options, **options})
     result = BenchResult(Path(folder), artifact.manifest["target"], device, None if versus is None else Path(versus))
     sides = [side for side in (artifact, other) if side is not None]
     _check_names(sides, input_shapes or {})
@@ -203,7 +205,7 @@ def bench(
             for side, rows in zip(sides, (result.rows, result.other_rows)):
                 progress(f"{side.folder}: batch {batch or 'default'}, threads {count or 'default'}")
                 opener = _opener(side, chosen, _samples(side, batch, samples, input_shapes, seed), limits)
-                rows.append(measure_row(opener, batch, count, chosen, device, rules))
+                rows.append(measure_row(functools.partial(opener, None), batch, count, chosen, device, rules))
             if other is not None:
                 openers = [
                     _opener(side, chosen, _samples(side, batch, samples, input_shapes, seed), limits) for side in sides
@@ -254,12 +256,15 @@ def _check_sources(sides: Sequence[_Artifact], notes: list[str]) -> None:
 
 def _opener(
     side: _Artifact, options: Mapping[str, Any], samples: Samples, limits: Mapping[str, Any]
-) -> Callable[[], Subject]:
+) -> Callable[[int | None], Subject]:
+    """Opens it on the processor of that number, or on any."""
     spec = side.spec
 
-    def opened() -> Subject:
+    def opened(processor: int | None) -> Subject:
+        processors = None if processor is None else (processor,)
+        settings = {**spec.options, **options}
         try:
-            return open_subject(spec.factory, side.file, {**spec.options, **options}, samples.make, **limits)
+            return open_subject(spec.factory, side.file, settings, samples.make, processors=processors, **limits)
         except VerificationError as error:
             if "unexpected keyword argument" in error.message:
                 target = side.manifest["target"]
@@ -270,7 +275,7 @@ def _opener(
 
 
 def _compare(
-    openers: Sequence[Callable[[], Subject]],
+    openers: Sequence[Callable[[int | None], Subject]],
     rows: Sequence[Row],
     device: str,
     factory: str,
@@ -285,16 +290,17 @@ def _compare(
         if row.latency is None:
             return Comparison(*setting, None, row.reasons[0] if row.reasons else "one of them was not measured")
     assert other.latency is not None
-    key = floor_key(device, factory, other.latency.median.value)
+    processor = one_processor(device)
+    key = floor_key(place_of(device, processor), factory, other.latency.median.value)
     floor = cached_floor(key)
     try:
         if floor is None:
             progress("measuring the A/A floor of the device")
-            floor = measure_floor(openers[1], key=key, rules=DuelRules(budget_s=5.0, seed=seed))
+            floor = measure_floor(in_pairs(openers[1], device), key=key, rules=DuelRules(budget_s=5.0, seed=seed))
             keep_floor(floor)
         progress("comparing")
         rules = DuelRules(floor=floor.value, budget_s=budget_s, seed=seed)
-        with openers[1]() as incumbent, openers[0]() as candidate:
+        with openers[1](processor) as incumbent, openers[0](processor) as candidate:
             return Comparison(*setting, Duel(incumbent, candidate, rules).run())
     except EdgecError as error:
         return Comparison(*setting, None, error.message)

@@ -12,7 +12,7 @@ from edgec.execution.samples import BatchError
 from edgec.runtime.measurement import Latency, LatencyRules, PeakMemory, Stability, Subject, measure_latency
 from edgec.runtime.measurement.conditions import between, look, reasons
 from edgec.runtime.measurement.energy import open_meter
-from edgec.runtime.measurement.gpu import gpu_reasons, look_at_gpu
+from edgec.runtime.measurement.gpu import device_memory, gpu_reasons, look_at_gpu
 from edgec.runtime.session import Assignment
 
 
@@ -168,23 +168,10 @@ def _measured(
         subject.shapes,
         latency,
         subject.peak_memory,
-        _device_memory(device, subject.process),
+        device_memory(device, subject.process),
         subject.cold_start,
         subject.load_s,
         energy,
         between(before, after, subject.cpu_s) | {"gpu": look_at_gpu(device)},
-        subject.assignment() if {"delegates", "accelerator", "provider"} & set(options) else None,
+        subject.assignment() if device != "cpu" or {"delegates", "accelerator", "provider"} & set(options) else None,
     )
-
-
-def _device_memory(device: str, process: int) -> int | None:
-    """Bytes that the worker holds on the GPU; None for other devices, and where the driver does not tell."""
-    kind, _, index = device.partition(":")
-    if kind != "cuda":
-        return None
-    from edgec.runtime.devices.nvml import Nvml, NvmlError
-
-    try:
-        return Nvml().process_memory(int(index or 0), process)
-    except NvmlError:
-        return None

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -49,14 +49,22 @@ class Worker:
     Args:
         timeout_s: longest time for any one request, seconds; the child is killed when it takes longer.
         memory_limit: bytes of address space that the child may use, None for no limit.
+        processors: numbers of the processors that it may run on, None for those of this process.
     """
 
-    def __init__(self, *, timeout_s: float = DEFAULT_TIMEOUT_S, memory_limit: int | None = None):
+    def __init__(
+        self,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        memory_limit: int | None = None,
+        processors: Collection[int] | None = None,
+    ):
         self._timeout_s = timeout_s
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed by close)
         self._count = 0
-        settings = {"path": [entry or os.getcwd() for entry in sys.path], "memory_limit": memory_limit}
+        settings: dict[str, Any] = {"path": [entry or os.getcwd() for entry in sys.path], "memory_limit": memory_limit}
         settings["parent"] = os.getpid()
+        settings["processors"] = sorted(processors) if processors else None
         environment = dict(os.environ)
         environment.setdefault("OPENBLAS_NUM_THREADS", "1")  # the child computes nothing with NumPy
         self._process = subprocess.Popen(
@@ -279,13 +287,14 @@ def open_isolated(
     *,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     memory_limit: int | None = None,
+    processors: Collection[int] | None = None,
 ) -> IsolatedSession:
     """Load a model in a worker process of its own, which ends when the session is closed.
 
     Raises:
         VerificationError: EDG302, see :meth:`Worker.open`.
     """
-    worker = Worker(timeout_s=timeout_s, memory_limit=memory_limit)
+    worker = Worker(timeout_s=timeout_s, memory_limit=memory_limit, processors=processors)
     try:
         session = worker.open(factory, path, options)
     except BaseException:

@@ -100,9 +100,9 @@ def lease(
 
 def device_of(options: Mapping[str, Any]) -> str:
     """The name of the device that sessions with these options run on: ``cpu``, ``cuda:0``, ``gpu``, ..."""
-    provider = str(options.get("provider") or "cpu").lower()
+    provider = str(options.get("provider") or "cpu").lower().removesuffix("executionprovider")
     if provider in ("cuda", "tensorrt"):
-        return f"cuda:{options.get('device_id', 0)}"
+        return f"cuda:{(options.get('provider_options') or {}).get('device_id', 0)}"
     accelerator = str(options.get("accelerator") or "cpu").lower()
     return provider if provider != "cpu" else accelerator
 

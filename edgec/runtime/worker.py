@@ -1,9 +1,9 @@
 """The child process that runs sessions for :mod:`edgec.runtime.isolation`.
 
 Started as ``python -P worker.py SETTINGS`` where SETTINGS is a JSON object with ``path`` (the parent's ``sys.path``)
-and ``memory_limit`` (bytes of address space, or null).  Requests arrive on standard input, replies leave on what was
-standard output; the descriptor 1 itself is pointed at standard error, so that a chatty library cannot break the
-protocol.
+``memory_limit`` (bytes of address space, or null) and ``processors`` (those to run on, or null).  Requests arrive on
+standard input, replies leave on what was standard output; the descriptor 1 itself is pointed at standard error, so that
+a chatty library cannot break the protocol.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ def _prepare(settings: dict[str, Any]) -> int:
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         limit = int(settings["memory_limit"])
         resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+    if settings["processors"] and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, settings["processors"])  # threads that are started later inherit it
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -228,7 +228,8 @@ def test_a_folder_that_cannot_be_written_is_a_note(sleepers: Path, monkeypatch: 
     [
         ({}, "cpu"),
         ({"provider": "cuda"}, "cuda:0"),
-        ({"provider": "CUDA", "device_id": 1}, "cuda:1"),
+        ({"provider": "CUDA", "provider_options": {"device_id": 1}}, "cuda:1"),
+        ({"provider": "CUDAExecutionProvider"}, "cuda:0"),
         ({"api": "compiled", "accelerator": "gpu"}, "gpu"),
         ({"provider": "cpu", "threads": 2}, "cpu"),
     ],

@@ -1,4 +1,4 @@
-"""Page-locked memory, with a CUDA runtime that is made up: what CUDA does with it runs on a GPU only."""
+"""Page-locked memory, with a CUDA runtime that is made up, and with CUDA itself where there is a GPU."""
 
 from __future__ import annotations
 
@@ -76,3 +76,40 @@ def test_io_binding_belongs_to_cuda() -> None:
     with pytest.raises(UsageError) as caught:
         Options(io_binding=True)
     assert "provider cuda" in str(caught.value)
+
+
+INVALID = 1
+"""``cudaErrorInvalidValue``: no page-locked memory."""
+
+
+def gpus() -> str:
+    """Why there is no GPU, or nothing."""
+    try:
+        runtime = page_locked._load()
+    except EdgecError as error:
+        return str(error.why)
+    count = ctypes.c_int()
+    status = runtime.cudaGetDeviceCount(ctypes.byref(count))
+    return "" if status == 0 and count.value else f"cudaGetDeviceCount returned {status}"
+
+
+@pytest.mark.skipif(bool(gpus()), reason=gpus() or "a GPU is there")
+def test_cuda_knows_the_memory_as_page_locked_until_it_has_gone_back() -> None:
+    runtime = page_locked._load()
+
+    def locked(address: int) -> tuple[int, int]:
+        """What CUDA answers, and whether it says that the memory is locked for every context."""
+        runtime.cudaGetLastError()  # an error stays until it is asked for
+        flags = ctypes.c_uint()
+        status = runtime.cudaHostGetFlags(ctypes.byref(flags), ctypes.c_void_p(address))
+        return status, flags.value & page_locked.PORTABLE
+
+    array = PageLockedPool().empty((256, 1024), np.float32)
+    array[...] = 7
+    address = array.ctypes.data
+    assert address % 256 == 0 and float(array.sum()) == 7 * array.size
+    assert locked(address) == (0, page_locked.PORTABLE)
+    assert locked(np.ones(1 << 20).ctypes.data) == (INVALID, 0)
+    del array
+    gc.collect()
+    assert locked(address) == (INVALID, 0)

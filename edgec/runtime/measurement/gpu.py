@@ -40,6 +40,23 @@ def look_at_gpu(device: str, open_library: Callable[[], Nvml] = Nvml) -> dict[st
     }
 
 
+def device_memory(device: str, process: int, open_library: Callable[[], Nvml] | None = None) -> int | None:
+    """Bytes that a process holds on NVIDIA GPUs now; None for devices other than ``cuda:N``, and where NVML is silent.
+
+    What ONNX Runtime's arena and cuDNN have taken stays with the process, so after a warm-up this is the peak.  All
+    boards are asked: NVML counts them otherwise than a process with ``CUDA_VISIBLE_DEVICES`` does.
+    """
+    if not device.startswith("cuda"):
+        return None
+    try:
+        library = (open_library or Nvml)()
+        held = [library.process_memory(board, process) for board in range(library.count())]
+    except NvmlError:
+        return None
+    known = [size for size in held if size is not None]
+    return sum(known) if known else None
+
+
 def gpu_reasons(found: dict[str, Any] | None) -> list[str]:
     """What of it forbids quoting a number."""
     held = [name for name in (found or {}).get("throttled_by", ()) if name in FORBID]

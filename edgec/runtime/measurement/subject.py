@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -179,6 +179,7 @@ def open_subject(
     memory_limit: int | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     warm_up: WarmUp = WarmUp(),
+    processors: Collection[int] | None = None,
 ) -> Subject:
     """Load a model in a worker process of its own and hand it what it is to be timed on.
 
@@ -187,11 +188,14 @@ def open_subject(
         feeds: one sample, or several that take turns, or what makes them of the session's inputs.
         memory_limit: bytes of address space for the worker, None for no limit.
         timeout_s: longest time for any one request, seconds.
+        processors: numbers of those that the worker may run on, None for those of this process.
 
     Raises:
         VerificationError: EDG302 when it does not load; EDG303 when the samples cannot be handed over.
     """
-    session = open_isolated(factory, path, options, timeout_s=timeout_s, memory_limit=memory_limit)
+    session = open_isolated(
+        factory, path, options, timeout_s=timeout_s, memory_limit=memory_limit, processors=processors
+    )
     try:
         made = feeds(session.inputs) if callable(feeds) else feeds
         samples: list[Feeds] = [made] if isinstance(made, Mapping) else list(made)

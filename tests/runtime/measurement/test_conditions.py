@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from edgec.runtime.devices.nvml import Nvml
 from edgec.runtime.measurement.conditions import between, limits, look, reasons
 from edgec.runtime.measurement.energy import Meter, open_meter
+from edgec.runtime.measurement.gpu import device_memory
 from tests.runtime.devices.fakes import FakeNvml, write
 
 FILES = {
@@ -142,3 +145,18 @@ def test_a_gpu_that_is_throttled_by_heat_gives_no_number() -> None:
     assert gpu_reasons(hot) == ["the GPU was throttled: heat"]
     assert look_at_gpu("cpu") is None and gpu_reasons(None) == []
     assert look_at_gpu("cuda:0", lambda: Nvml(lambda name: FakeNvml({"nvmlDeviceGetMemoryInfo": 3}))) is None
+
+
+def test_memory_on_the_device_is_that_of_the_process_on_all_boards() -> None:
+    """NVML does not know CUDA_VISIBLE_DEVICES: the board that CUDA calls 0 may be another one there."""
+
+    def library(gpus: int = 1, broken: dict[str, int] | None = None) -> Callable[[], Nvml]:
+        return lambda: Nvml(lambda name: FakeNvml(broken, gpus=gpus))
+
+    held = 123 << 20
+    assert device_memory("cuda:0", 77, library()) == held
+    assert device_memory("cuda:0", 77, library(gpus=2)) == 2 * held
+    assert device_memory("cuda:0", 78, library()) is None, "a process that NVML does not list"
+    assert device_memory("cpu", 77, library()) is None
+    refusing = {"nvmlDeviceGetComputeRunningProcesses_v3": 3}
+    assert device_memory("cuda:0", 77, library(broken=refusing)) is None
