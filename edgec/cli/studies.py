@@ -13,12 +13,19 @@ from rich.table import Table
 
 from edgec.cli.interruption import Advice
 from edgec.errors import EdgecError
-from edgec.tuner.goals import DROP, LATENCY, MEMORY, THROUGHPUT
+from edgec.tuner.goals import DEVICE_MEMORY, DROP, LATENCY, MEMORY, THROUGHPUT
 from edgec.tuner.outcome import StudyResult, read_study
 from edgec.tuner.trials import State, Trial
 
 SHOWN: Final = 12
 """So many of the best trials are listed, and all failures."""
+HEADINGS: Final = {
+    LATENCY: "ms per run",
+    THROUGHPUT: "samples/s",
+    MEMORY: "memory MB",
+    DEVICE_MEMORY: "on device MB",
+    DROP: "drop",
+}
 
 
 @contextlib.contextmanager
@@ -110,13 +117,12 @@ def _table(result: StudyResult) -> Table:
     goals = result.goals
     table = Table(title=None, pad_edge=False)
     batches = {trial.configuration.get("batch") for trial in result.trials}
-    wanted = [name for name in (LATENCY, THROUGHPUT, MEMORY, DROP) if name != THROUGHPUT or len(batches) > 1]
+    wanted = [name for name in HEADINGS if name != THROUGHPUT or len(batches) > 1]
     values = [name for name in wanted if any(name in trial.values for trial in result.trials)]
-    headings = {LATENCY: "ms per run", THROUGHPUT: "samples/s", MEMORY: "memory MB", DROP: "drop"}
     table.add_column("trial", justify="right")
     table.add_column("state")
     for name in values:
-        table.add_column(headings[name], justify="right")
+        table.add_column(HEADINGS[name], justify="right")
     table.add_column("differs from the default in")
     complete = [trial for trial in result.trials if trial.state is State.COMPLETE]
     ranked = sorted(complete, key=lambda trial: (not goals.is_feasible(trial.values), goals.costs(trial.values)))
@@ -141,7 +147,7 @@ def _value(trial: Trial, name: str) -> str:
         return ""
     if name == DROP:
         return f"{value:.3%}"
-    if name == MEMORY:
+    if name in (MEMORY, DEVICE_MEMORY):
         return f"{value / 1e6:.1f}"
     low, high = trial.intervals.get(name, (value, value))
     half = (high - low) / 2

@@ -74,6 +74,12 @@ class WithSubcommands(click.Command):
     "--max-memory", type=quantities.size, metavar="SIZE", help="Most memory that a session may take, such as 512MB."
 )
 @click.option(
+    "--max-device-memory",
+    type=quantities.size,
+    metavar="SIZE",
+    help="Most memory that a session may hold on the NVIDIA GPU, such as 2GB.",
+)
+@click.option(
     "--max-drop",
     type=quantities.share,
     metavar="SHARE",
@@ -128,6 +134,7 @@ def command(
     objectives: tuple[str, ...],
     max_latency: float | None,
     max_memory: float | None,
+    max_device_memory: float | None,
     max_drop: float | None,
     budget: float | None,
     trials: int | None,
@@ -165,6 +172,7 @@ def command(
             objectives=objectives or ("latency",),
             max_latency_ms=None if max_latency is None else max_latency * 1e3,
             max_memory=max_memory,
+            max_device_memory=max_device_memory,
             max_drop=max_drop,
             budget_s=budget,
             trials=trials,

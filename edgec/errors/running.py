@@ -197,8 +197,8 @@ define(
     "EDG813",
     EXIT_FAILED,
     "no configuration keeps the limits",
-    "The study is finished, and none of the configurations that were measured keeps --max-latency, --max-memory "
-    " and --max-drop. `edgec tune report STUDY --json` holds the values of every trial.",
+    "The study is finished, and none of the configurations that were measured keeps --max-latency, --max-memory, "
+    "--max-device-memory and --max-drop. `edgec tune report STUDY --json` holds the values of every trial.",
 )
 define(
     "EDG814",

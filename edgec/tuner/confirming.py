@@ -2,8 +2,9 @@
 
 The best of many noisy measurements looks better than it is.  So the trials only say who is in the final: up to four
 finalists that neither the intervals nor the A/A floor can tell apart race against each other, without the default: it
-may waver more than they differ.  Who stands in the end is confirmed in one more race against the default, with new
-processes and a narrower interval, and only that last race is reported.
+may waver more than they differ.  Each of these races is run twice, with new processes, since what differs between two
+processes no number of blocks shows.  Who stands in the end is confirmed in one more race against the default, with new
+processes, too, and a narrower interval, and only that last race is reported.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ from typing import Any, Final
 from edgec.targets.knobs import Configuration
 from edgec.tuner.goals import DROP, LATENCY, MEMORY, OBJECTIVES, Goals, dominates
 from edgec.tuner.measurements import Measurements, Standing
-from edgec.tuner.search import timed
+from edgec.tuner.search import LUCK, timed
 from edgec.tuner.trials import State, Trial, TrialFailed
 
 FINALISTS: Final = 4
+WAVERS: Final = 0.1
+"""A default that is off by more than this is told of."""
+ROUNDS: Final = 2
+"""Races with new processes between two finalists."""
 MEMORY_FLOOR: Final = 0.02
 """Peak memory of equal processes differs by up to so much."""
 
@@ -124,9 +129,9 @@ def confirm(trials: Sequence[Trial], goals: Goals, measurements: Measurements, f
             continue
         assert confirmed.gain is not None
         if confirmed.gain.significant or not standing_default:
-            return Confirmed(best, confirmed.values, confirmed.intervals, confirmed.gain, tuple(notes))
+            return Confirmed(best, confirmed.values, confirmed.intervals, confirmed.gain, (*notes, *confirmed.notes))
         notes.append(f"trial {best.number} was the best, and not significantly better than the default")
-        return Confirmed(default, default.values, default.intervals, confirmed.gain, tuple(notes))
+        return Confirmed(default, default.values, default.intervals, confirmed.gain, (*notes, *confirmed.notes))
     if not standing_default:
         return Confirmed(None, {}, {}, None, (*notes, "no configuration keeps the limits"))
     return Confirmed(default, default.values, default.intervals, None, (*notes, "nothing was better than the default"))
@@ -140,7 +145,7 @@ def _final(
     standing = candidates[0]
     if name == MEMORY:
         return standing
-    within = goals.costs(standing.values)[0] + math.log1p(floor)  # costs are logarithms
+    within = goals.costs(standing.values)[0] + math.log1p(max(floor, LUCK))  # costs are logarithms
     finalists = [
         trial
         for trial in candidates
@@ -151,16 +156,26 @@ def _final(
     ]
     for challenger in finalists[1:FINALISTS]:
         try:
-            with measurements.race(challenger.configuration, against=standing.configuration) as race:
-                found = race.step()
-                while not found.settled:
-                    found = race.step()
+            ratio = _ratio(challenger, standing, measurements)
         except TrialFailed as error:
             notes.append(f"trial {challenger.number} against trial {standing.number} failed: {error.reason}")
             continue
-        if found.unstable is None and _cost(challenger, found.ratio, goals) < _cost(standing, 1.0, goals):
+        if ratio is not None and _cost(challenger, ratio, goals) < _cost(standing, 1.0, goals):
             standing = challenger
     return standing
+
+
+def _ratio(challenger: Trial, standing: Trial, measurements: Measurements) -> float | None:
+    """Time of a run of one, divided by the other's: the geometric mean of the rounds; None where none was stable."""
+    ratios = []
+    for _ in range(ROUNDS):
+        with measurements.race(challenger.configuration, against=standing.configuration) as race:
+            found = race.step()
+            while not found.settled:
+                found = race.step()
+        if found.unstable is None:
+            ratios.append(found.ratio)
+    return math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else None
 
 
 def _cost(trial: Trial, milliseconds: float, goals: Goals) -> float:
@@ -174,12 +189,13 @@ def _overlap(first: tuple[float, float] | None, second: tuple[float, float] | No
 
 
 def _race(best: Trial, default: Trial, goals: Goals, measurements: Measurements, floor: float) -> Confirmed:
-    with measurements.race(best.configuration, fresh=True) as race:
+    with measurements.race(best.configuration, against=default.configuration, fresh=True) as race:
         memory = race.memory_bytes
         standing = race.step()
         while not standing.settled:
             standing = race.step()
         values, intervals = _scaled(best.configuration, default, standing)
+        notes = _wavered(default, standing)
         values.update(race.extra)
     if memory is not None:
         values[MEMORY] = float(memory)
@@ -196,15 +212,24 @@ def _race(best: Trial, default: Trial, goals: Goals, measurements: Measurements,
         assert name in values
     significant = standing.unstable is None and high < 1 and 1 - ratio > limit
     gain = Gain(objective, ratio, low, high, limit, significant, standing.blocks)
-    notes = () if standing.unstable is None else (f"the confirmation was unstable: {standing.unstable}",)
-    return Confirmed(best, values, intervals, gain, notes)
+    if standing.unstable is not None:
+        notes.append(f"the confirmation was unstable: {standing.unstable}")
+    return Confirmed(best, values, intervals, gain, tuple(notes))
 
 
 def _scaled(
     configuration: Configuration, default: Trial, standing: Standing
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-    reference = default.values[LATENCY]
+    reference = default.values[LATENCY] if standing.alone_ms is None else standing.alone_ms / standing.ratio
     return timed(configuration, *(reference * share for share in (standing.ratio, standing.low, standing.high)))
+
+
+def _wavered(default: Trial, standing: Standing) -> list[str]:
+    """What to say where the default was not what it had been."""
+    before, now = default.values[LATENCY], standing.other_ms
+    if now is None or abs(math.log(now / before)) < math.log1p(WAVERS):
+        return []
+    return [f"the default took {now:.4g} ms in the confirmation, and {before:.4g} ms alone before: the host wavers"]
 
 
 def _samples(configuration: Configuration) -> float:

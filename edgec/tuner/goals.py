@@ -10,11 +10,17 @@ from typing import Any, Final
 LATENCY: Final = "latency_ms"
 THROUGHPUT: Final = "throughput_per_s"
 MEMORY: Final = "memory_bytes"
+DEVICE_MEMORY: Final = "device_memory_bytes"
 DROP: Final = "drop"
 
 OBJECTIVES: Final[dict[str, str]] = {"latency": LATENCY, "throughput": THROUGHPUT, "memory": MEMORY}
 """Name of an objective on the command line to the value of a trial that it is about."""
-LIMITED: Final[dict[str, str]] = {"latency": LATENCY, "memory": MEMORY, "drop": DROP}
+LIMITED: Final[dict[str, str]] = {
+    "latency": LATENCY,
+    "memory": MEMORY,
+    "device_memory": DEVICE_MEMORY,
+    "drop": DROP,
+}
 """Name of a limit to the value of a trial that must not exceed it."""
 
 

@@ -12,13 +12,16 @@ from edgec.targets.knobs import Configuration
 
 @dataclass(frozen=True)
 class Standing:
-    """How a configuration stands against the default, or whatever it races against, after some interleaved blocks.
+    """How a configuration stands against the one that it races against, after some interleaved blocks.
 
     Attributes:
         ratio, low, high: median time of one run, divided by the other's, and its 95 % interval.
         settled: whether more blocks would not say more, or the time for this trial is over.
         credible: whether there are enough blocks to believe the interval, so that a candidate may be given up.
         unstable: why no number should be drawn from it, or None.
+        alone_ms, other_ms: median time of one run of this configuration and of the other, milliseconds, each by itself.
+            Given where the ratio times what the other took at another time is no time of this one: a host that wavers
+            does not slow down alike what waits for it and what waits for a device.
     """
 
     ratio: float
@@ -28,6 +31,8 @@ class Standing:
     settled: bool
     credible: bool = True
     unstable: str | None = None
+    alone_ms: float | None = None
+    other_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,9 @@ class Reference:
 
     Attributes:
         latency_ms, low_ms, high_ms: median time of one run and its 95 % interval.
-        memory_bytes: peak memory of its process (of the device, for a device); None where it is not known.
+        memory_bytes: peak memory of its process; None where it is not known.
         samples_ms: run times.
-        extra: further values, such as estimated cycles.
+        extra: further values, such as estimated cycles, or the memory on the device.
         note: why the absolute time should not be quoted, where it is unstable.
     """
 
@@ -52,7 +57,7 @@ class Reference:
 
 
 class Race(Protocol):
-    """A configuration, opened beside the default."""
+    """A configuration, opened beside another."""
 
     @property
     def memory_bytes(self) -> int | None:
@@ -64,7 +69,7 @@ class Race(Protocol):
 
     @property
     def extra(self) -> Mapping[str, float]:
-        """Further values, such as estimated cycles."""
+        """Further values, such as estimated cycles, or the memory on the device."""
 
     def step(self) -> Standing:
         """Measure one more interleaved block.
@@ -93,19 +98,19 @@ class Measurements(Protocol):
         """
 
     def reference(self, configuration: Configuration) -> Reference:
-        """Measure the default configuration, which races are run against from now on.
+        """Measure the default configuration alone; races are run against it from now on.
 
         Raises:
             EdgecError: it cannot be measured.
         """
 
     def pin(self, configuration: Configuration) -> None:
-        """Take the default without measuring it: a study that goes on has its reference already."""
+        """Run races against this configuration from now on; it stays open between them."""
 
     def race(
         self, configuration: Configuration, *, against: Configuration | None = None, fresh: bool = False
     ) -> AbstractContextManager[Race]:
-        """Open a configuration beside the default, or beside the one that ``against`` names.
+        """Open a configuration beside the pinned one, or beside the one that ``against`` names.
 
         ``fresh`` opens both anew, and takes longer to settle.
 

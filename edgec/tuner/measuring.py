@@ -1,4 +1,4 @@
-"""Real measurements on this machine: artifacts in worker processes, interleaved with the default's."""
+"""Real measurements on this machine: artifacts in worker processes, interleaved with another configuration's."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Final
 from edgec.converter.calibration.mixed.loss import Judge
 from edgec.errors import EXIT_TOOL_MISSING, EXIT_USAGE, EdgecError, VerificationError
 from edgec.runtime.isolation import Workers
+from edgec.runtime.lease import device_of
 from edgec.runtime.measurement import (
     Duel,
     DuelRules,
@@ -22,9 +23,12 @@ from edgec.runtime.measurement import (
     open_subject,
 )
 from edgec.runtime.measurement.floor import Floor, cached_floor, floor_key, keep_floor, measure_floor
+from edgec.runtime.measurement.gpu import device_memory
+from edgec.runtime.measurement.processors import in_pairs, one_processor, place_of
 from edgec.targets.base import SessionSpec, Target
 from edgec.targets.knobs import Configuration, Setting
 from edgec.tuner.conversions import Conversion, Conversions, Source
+from edgec.tuner.goals import DEVICE_MEMORY
 from edgec.tuner.measurements import Race, Reference, Standing
 from edgec.tuner.samples import Samples, as_artifact, as_model
 from edgec.tuner.space import Space, key_of
@@ -86,8 +90,15 @@ class LocalMeasurements:
 
     def __post_init__(self) -> None:
         self._drops: dict[str, float] = {}
-        self._default: Configuration | None = None
+        self._pin: Configuration | None = None
         self._incumbent: Subject | None = None
+        self._processor: int | None = None
+        self._device = device_of(self.session)
+
+    @property
+    def waits_for_a_device(self) -> bool:
+        """Whether a host launches and a device computes, so that what slows one down need not slow down the other."""
+        return self._device.startswith("cuda")
 
     # quality
 
@@ -115,99 +126,84 @@ class LocalMeasurements:
 
     def reference(self, configuration: Configuration) -> Reference:
         """Open the default, and measure it alone."""
-        self._default = configuration
+        self.pin(configuration)
         with self._leased():
             subject = self._pinned()
             with self._refusing(configuration):
                 listening = _Listening(subject)
                 found = measure_latency(listening, self.rules.latency)
                 memory = subject.peak_memory.added
+            extra = {**self.conversions.get(configuration).described, **self._on_device(subject)}
         samples = tuple(value * 1e3 for value in listening.heard)
         note = None if found.status == "stable" else f"unstable: {'; '.join(found.reasons)}"
         median = found.median
-        extra = self.conversions.get(configuration).described
         return Reference(median.value * 1e3, median.low * 1e3, median.high * 1e3, memory, samples, note, extra)
 
     def pin(self, configuration: Configuration) -> None:
-        """It is opened when the first race needs it."""
-        self._default = configuration
+        """It is opened when the first race needs it, and what was pinned before is closed."""
+        if self._pin is None or key_of(self._pin) != key_of(configuration):
+            self._unpin()
+        self._pin = configuration
 
     @contextlib.contextmanager
     def race(
         self, configuration: Configuration, *, against: Configuration | None = None, fresh: bool = False
     ) -> Iterator[Race]:
-        """Open a configuration beside the default, which stays open, or beside another."""
+        """Open a configuration beside the pinned one, which stays open, or beside another."""
         self.conversions.get(configuration)
         with self._leased(), contextlib.ExitStack() as opened:
             if fresh:
                 self._unpin()
-            incumbent = self._pinned() if against is None else opened.enter_context(self._warm(against))
-            candidate = opened.enter_context(self._warm(configuration))
+            if against is None:
+                incumbent = self._pinned()
+                processor = self._processor
+            else:
+                processor = one_processor(self._device)
+                incumbent = opened.enter_context(self._warm(against, processor))
+            candidate = opened.enter_context(self._warm(configuration, processor))
             rules = self.rules.confirmation if fresh else self.rules.duel
             yield _Running(self, configuration, incumbent, candidate, rules)
 
-    def floor(self, progress: Callable[[int, Any], object] | None = None) -> Floor:
-        """The device's A/A floor for the default: as it was measured before, or measured now."""
-        assert self._default is not None
-        spec = self._spec(self._default)
+    def floor(
+        self,
+        configuration: Configuration,
+        progress: Callable[[int, Any], object] | None = None,
+        *,
+        rules: DuelRules | None = None,
+        keep: bool = True,
+    ) -> Floor:
+        """The device's A/A floor for a configuration: as it was measured before, or measured now.
+
+        Args:
+            rules: of the races between equals; those of a trial by default.
+            keep: look for one that was kept, and keep this one; for what takes about as long it is the same.
+        """
+        rules = rules or self.rules.duel
+        self.pin(configuration)
         with self._leased():
-            key = floor_key("cpu" if "provider" not in self.session else str(self.session["provider"]), spec.factory,
-                            self._pinned().latency_s, self.rules.duel)  # fmt: skip
-            known = cached_floor(key)
+            latency = self._pinned().latency_s
+            place = place_of(self._device, self._processor)
+            key = floor_key(place, self._spec(configuration).factory, latency, rules)
+            known = cached_floor(key) if keep else None
             if known is not None:
                 return known
-            default = self._default
-            found = measure_floor(lambda: self._open(default), key=key, rules=self.rules.duel, progress=progress)
-        keep_floor(found)
+            self._unpin()
+            opener = in_pairs(lambda processor: self.open(configuration, processor), self._device)
+            found = measure_floor(opener, key=key, rules=rules, progress=progress)
+        if keep:
+            keep_floor(found)
         return found
 
-    def close(self) -> None:
-        """End the default's worker."""
-        self._unpin()
+    def open(self, configuration: Configuration, processor: int | None = None) -> Subject:
+        """Convert for a configuration as far as that has not been done, and load it in a worker process of its own.
 
-    # inside
+        Args:
+            processor: the only one that the worker may run on; None for all.
 
-    @contextlib.contextmanager
-    def _leased(self) -> Iterator[None]:
-        with self.lease() as waited:
-            self.waited_s += waited
-            yield
-
-    def _pinned(self) -> Subject:
-        """The default, open; opened again where its worker has died."""
-        assert self._default is not None
-        if self._incumbent is not None and not _lives(self._incumbent):
-            self._unpin()
-        if self._incumbent is None:
-            with self._refusing(self._default):
-                self._incumbent = self._open(self._default)
-                self._incumbent.warm_up()
-        return self._incumbent
-
-    def _unpin(self) -> None:
-        if self._incumbent is not None:
-            self._incumbent.close()
-            self._incumbent = None
-
-    @contextlib.contextmanager
-    def _warm(self, configuration: Configuration) -> Iterator[Subject]:
-        """A configuration, open and warm; closed at the end."""
-        with self._refusing(configuration):
-            subject = self._open(configuration)
-        try:
-            with self._refusing(configuration):
-                subject.warm_up()
-            yield subject
-        finally:
-            subject.close()
-
-    def _spec(self, configuration: Configuration) -> SessionSpec:
-        conversion = self.conversions.get(configuration)
-        spec = self.target.session(conversion.artifact)
-        options = {**spec.options, **self.session, **self.space.session(configuration)}
-        return replace(spec, options=options)
-
-    def _open(self, configuration: Configuration) -> Subject:
+        Raises:
+            TrialFailed: it cannot be converted.
+            VerificationError: EDG302 when it does not load.
+        """
         conversion = self.conversions.get(configuration)
         spec = self._spec(configuration)
         batch = configuration.get("batch", self.source.batch)
@@ -221,7 +217,59 @@ class LocalMeasurements:
             memory_limit=self.rules.memory_limit,
             timeout_s=self.rules.timeout_s,
             warm_up=self.rules.warm_up,
+            processors=None if processor is None else (processor,),
         )
+
+    def close(self) -> None:
+        """End the worker of the pinned configuration."""
+        self._unpin()
+
+    # inside
+
+    @contextlib.contextmanager
+    def _leased(self) -> Iterator[None]:
+        with self.lease() as waited:
+            self.waited_s += waited
+            yield
+
+    def _pinned(self) -> Subject:
+        """The pinned configuration, open; opened again where its worker has died."""
+        assert self._pin is not None
+        if self._incumbent is not None and not _lives(self._incumbent):
+            self._unpin()
+        if self._incumbent is None:
+            with self._refusing(self._pin):
+                self._processor = one_processor(self._device)
+                self._incumbent = self.open(self._pin, self._processor)
+                self._incumbent.warm_up()
+        return self._incumbent
+
+    def _unpin(self) -> None:
+        if self._incumbent is not None:
+            self._incumbent.close()
+            self._incumbent = None
+
+    @contextlib.contextmanager
+    def _warm(self, configuration: Configuration, processor: int | None) -> Iterator[Subject]:
+        """A configuration, open and warm; closed at the end."""
+        with self._refusing(configuration):
+            subject = self.open(configuration, processor)
+        try:
+            with self._refusing(configuration):
+                subject.warm_up()
+            yield subject
+        finally:
+            subject.close()
+
+    def _on_device(self, subject: Subject) -> dict[str, float]:
+        held = device_memory(self._device, subject.process)
+        return {} if held is None else {DEVICE_MEMORY: float(held)}
+
+    def _spec(self, configuration: Configuration) -> SessionSpec:
+        conversion = self.conversions.get(configuration)
+        spec = self.target.session(conversion.artifact)
+        options = {**spec.options, **self.session, **self.space.session(configuration)}
+        return replace(spec, options=options)
 
     @contextlib.contextmanager
     def _refusing(self, configuration: Configuration) -> Iterator[None]:
@@ -284,7 +332,12 @@ class _Running:
         self._incumbent = incumbent
         self._candidate = _Listening(candidate)
         self._duel = Duel(incumbent, self._candidate, rules)
-        self.extra: Mapping[str, float] = owner.conversions.get(configuration).described
+
+    @property
+    def extra(self) -> Mapping[str, float]:
+        """What the conversion tells of itself, and the memory on the device, where the driver tells."""
+        told = self._owner.conversions.get(self._configuration).described
+        return {**told, **self._owner._on_device(self._candidate.subject)}
 
     @property
     def memory_bytes(self) -> int | None:
@@ -308,6 +361,7 @@ class _Running:
             with self._owner._refusing(self._configuration):
                 raise
         found = self._duel.estimate()
+        hosted = self._owner.waits_for_a_device
         return Standing(
             found.ratio,
             found.low,
@@ -316,6 +370,8 @@ class _Running:
             found.status is not Status.RUNNING,
             found.blocks >= BELIEVED,
             found.reason if found.status is Status.UNSTABLE else None,
+            found.candidate_s * 1e3 if hosted else None,
+            found.incumbent_s * 1e3 if hosted else None,
         )
 
 

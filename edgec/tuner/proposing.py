@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from edgec.targets.knobs import Configuration, Setting
-from edgec.tuner.goals import DROP, LATENCY, MEMORY, Goals
+from edgec.tuner.goals import DEVICE_MEMORY, DROP, LATENCY, MEMORY, Goals
 from edgec.tuner.space import Codes, Space, key_of
 from edgec.tuner.surrogate import Surrogate, Vector, below, expected_improvement
 from edgec.tuner.trials import UNREACHABLE, State, Trial
@@ -151,14 +151,14 @@ def acquisition(
         hinted: whether the targets' hints count.
     """
     time = _model(space, known, LATENCY, hinted)
-    memory = _model(space, known, MEMORY) if _asks_memory(goals) else None
     count = len(pool.keys)
     batches = np.log([_batch(configuration) for configuration in pool.points])
     sample_mean, deviation = time.predict(pool.codes)
     means = {"throughput": sample_mean - math.log(1e3), "latency": sample_mean + batches}  # as Goals.costs has them
     deviations = {"throughput": deviation, "latency": deviation}
-    if memory is not None:
-        means["memory"], deviations["memory"] = memory.predict(pool.codes)
+    for name, value in (("memory", MEMORY), ("device_memory", DEVICE_MEMORY)):
+        if name in goals.objectives or name in goals.limits:
+            means[name], deviations[name] = _model(space, known, value).predict(pool.codes)
     likely = np.ones(count)
     for name, limit in goals.limits.items():
         if name in means:
@@ -188,10 +188,6 @@ def _scalar(costs: Vector, weights: Vector) -> Vector:
     """Augmented Chebyshev scalarisation [rows, objectives] -> [rows] (Knowles, ParEGO, 2006)."""
     weighted = costs * weights
     return np.asarray(weighted.max(axis=1) + 0.05 * weighted.sum(axis=1))
-
-
-def _asks_memory(goals: Goals) -> bool:
-    return "memory" in goals.objectives or "memory" in goals.limits
 
 
 def _model(space: Space, known: Sequence[Trial], value: str, hinted: bool = True) -> Surrogate:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ import optuna
 
 from edgec.errors import EdgecError
 from edgec.targets.knobs import Configuration, Setting
-from edgec.tuner.goals import DROP, LATENCY, MEMORY, OBJECTIVES, THROUGHPUT, Goals, dominates
+from edgec.tuner.goals import DEVICE_MEMORY, DROP, LATENCY, MEMORY, OBJECTIVES, THROUGHPUT, Goals, dominates
 from edgec.tuner.journal import Journal
 from edgec.tuner.measurements import Measurements, Race, Standing
 from edgec.tuner.proposing import excluder, is_exhausted, propose, trial_seed
@@ -23,6 +24,9 @@ from edgec.tuner.trials import KILLED, LOST, SAME, State, Trial, TrialFailed, th
 MEMORY_KIND: Final = "memory"
 ATTEMPTS: Final = 50
 """How often one of Optuna's samplers may propose what has been measured before a random configuration is taken."""
+LUCK: Final = 0.03
+"""Two processes with the same configuration differ by up to so much, which no number of blocks shows: who is behind by
+less is not given up, and who is ahead by less is not raced against instead."""
 
 Watch = Callable[[Trial], object]
 """Called with a trial when it begins (state ``running``) and when it is over."""
@@ -158,6 +162,13 @@ class Search:
         _add(values, MEMORY, found.memory_bytes)
         _add(values, DROP, drop)
         values.update(found.extra)
+        if "device_memory" in self.goals.limits and DEVICE_MEMORY not in values:
+            raise EdgecError(
+                "EDG817",
+                "nobody says how much memory a session holds on the GPU",
+                why="NVML tells nothing of this process, which is so in many containers",
+                help="leave out --max-device-memory; --knob device_limit=SIZE bounds ONNX Runtime's arena there",
+            )
         return replace(
             begun,
             state=State.COMPLETE,
@@ -185,15 +196,16 @@ class Search:
         """Race, and race again where a worker was killed: it may have been a person, or another process's hunger."""
         for attempt in range(2):
             try:
+                yardstick = champion(self.trials, self.goals)
+                self._measurements.pin(yardstick.configuration)
                 with self._measurements.race(begun.configuration) as race:
-                    return self._race(begun, race, dict(values))
+                    return self._race(begun, race, dict(values), yardstick)
             except TrialFailed as error:
                 if attempt or error.kind not in (KILLED, LOST):
                     raise
         raise AssertionError("unreachable")
 
-    def _race(self, begun: Trial, race: Race, values: dict[str, float]) -> Trial:
-        reference = self.default.values[LATENCY]
+    def _race(self, begun: Trial, race: Race, values: dict[str, float], yardstick: Trial) -> Trial:
         values.update(race.extra)
         _add(values, MEMORY, race.memory_bytes)
         reason: str | None = None
@@ -202,11 +214,12 @@ class Search:
             part = {name: value for name, value in begun.configuration.items() if self._is_hungry(name)}
             failure = ("memory", part) if part else None
             reason = f"takes {values[MEMORY] / 1e6:.1f} MB, {self.goals.limits['memory'] / 1e6:.1f} MB are allowed"
+        elif self.goals.violations(values).get("device_memory", 0) > 0:
+            allowed = self.goals.limits["device_memory"] / 1e6
+            reason = f"takes {values[DEVICE_MEMORY] / 1e6:.1f} MB on the device, {allowed:.1f} MB are allowed"
         while True:
             standing = race.step()
-            found, intervals = timed(
-                begun.configuration, *(reference * share for share in (standing.ratio, standing.low, standing.high))
-            )
+            found, intervals = self._timed(begun.configuration, yardstick, standing)
             values.update(found)
             reason = reason or self._loses(standing, values, intervals)
             if reason is None and standing.unstable is not None:
@@ -223,6 +236,21 @@ class Search:
                     samples_ms=thinned(race.samples_ms),
                 )
 
+    def _timed(
+        self, configuration: Configuration, yardstick: Trial, standing: Standing
+    ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+        """Times and their intervals: relative to the yardstick's, or those of its own.
+
+        Who is ahead of the yardstick becomes it, and the times of all later trials follow from its: where it is known
+        by itself, that counts, as long as it agrees about who is ahead.
+        """
+        shares = (standing.ratio, standing.low, standing.high)
+        relative = timed(configuration, *(yardstick.values[LATENCY] * share for share in shares))
+        if standing.alone_ms is None or not _is_ahead(relative[0], yardstick.values, self.goals):
+            return relative
+        own = timed(configuration, *(standing.alone_ms * share / standing.ratio for share in shares))
+        return own if _is_ahead(own[0], yardstick.values, self.goals) else relative
+
     def _is_hungry(self, name: str) -> bool:
         knob = self.space.by_name[name]
         return knob.hunger != 0 or knob.is_conversion
@@ -237,7 +265,7 @@ class Search:
         if limit is not None and intervals[LATENCY][0] > limit:
             return f"takes {values[LATENCY]:.4g} ms, {limit:.4g} ms are allowed"
         best_case = {**values, **{name: pair[name == THROUGHPUT] for name, pair in intervals.items()}}
-        costs = self.goals.costs(best_case)
+        costs = tuple(cost - math.log1p(LUCK) for cost in self.goals.costs(best_case))
         for trial in self.trials:
             if trial.state is not State.COMPLETE or not self.goals.is_feasible(trial.values):
                 continue
@@ -247,6 +275,30 @@ class Search:
                 name = OBJECTIVES[objective]
                 return f"behind trial {trial.number} after {standing.blocks} blocks ({_compared(trial, values, name)})"
         return None
+
+
+def champion(trials: Sequence[Trial], goals: Goals) -> Trial:
+    """Whom the next trial races against: the best so far, who resembles what it has to be told apart from.
+
+    What disturbs a machine does not disturb every configuration alike: the default may wait for the host while a better
+    one waits for the device, and two that were measured against it at different times look different though they are
+    not.  The default stays where neither latency nor throughput comes first, and until something is better by more than
+    :data:`LUCK`.
+    """
+    standing = trials[0]
+    if goals.objectives[0] not in ("latency", "throughput"):
+        return standing
+    for trial in trials[1:]:
+        if trial.state is not State.COMPLETE or not goals.is_feasible(trial.values):
+            continue
+        if _is_ahead(trial.values, standing.values, goals) or not goals.is_feasible(standing.values):
+            standing = trial
+    return standing
+
+
+def _is_ahead(values: Mapping[str, float], of: Mapping[str, float], goals: Goals) -> bool:
+    """Whether one is better than the other in the first objective, by more than luck."""
+    return goals.costs(of)[0] - goals.costs(values)[0] > math.log1p(LUCK)
 
 
 def _compared(trial: Trial, values: dict[str, float], name: str) -> str:

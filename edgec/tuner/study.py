@@ -13,6 +13,7 @@ from typing import Any, Final, Unpack
 from edgec.converter import manifest as manifests
 from edgec.converter.options import ArtifactKeywords, ConversionOptions, spelled_out
 from edgec.errors import EdgecError, UsageError
+from edgec.runtime.lease import device_of
 from edgec.targets import registry
 from edgec.targets.base import Target
 from edgec.targets.knobs import Circumstances, Setting
@@ -67,6 +68,7 @@ def tune(
     objectives: Sequence[str] = ("latency",),
     max_latency_ms: float | None = None,
     max_memory: float | None = None,
+    max_device_memory: float | None = None,
     max_drop: float | None = None,
     budget_s: float | None = None,
     trials: int | None = None,
@@ -86,8 +88,9 @@ def tune(
         model, target: as for :func:`edgec.converter.convert.convert`.
         output: folder of the study: journal, Optuna's storage, conversions.
         objectives: of ``latency``, ``throughput``, ``memory``; several give a Pareto front.
-        max_latency_ms, max_memory, max_drop: limits: milliseconds of one run, bytes that a session adds to its process,
-            share of the quality that may be lost (relative L2 error at the worst output).
+        max_latency_ms, max_memory, max_device_memory, max_drop: limits: milliseconds of one run, bytes that a session
+            adds to its process, bytes that it holds on the NVIDIA GPU, share of the quality that may be lost (relative
+            L2 error at the worst output).
         budget_s: seconds of measuring, all runs of the study together; ten minutes where ``trials`` is not given.
         trials: number of finished trials.
         sampler: ``surrogate``, or Optuna's ``tpe``, ``nsga2`` or ``random``.
@@ -105,7 +108,17 @@ def tune(
     Raises:
         EdgecError: see :data:`edgec.errors.CODES`; trials that have finished are kept in any case.
     """
-    goals = _goals(objectives, max_latency_ms, max_memory, max_drop)
+    goals = _goals(
+        objectives,
+        {"latency": max_latency_ms, "memory": max_memory, "device_memory": max_device_memory, "drop": max_drop},
+    )
+    device = device_of(session or {})
+    if max_device_memory is not None and not device.startswith("cuda"):
+        raise UsageError(
+            "EDG001",
+            f"--max-device-memory is about NVIDIA GPUs, and the sessions run on '{device}'",
+            help="--provider cuda, or --max-memory, which is about the process",
+        )
     if sampler not in SAMPLERS:
         raise UsageError("EDG001", f"unknown sampler '{sampler}'", why=f"known: {', '.join(SAMPLERS)}")
     chosen = registry.load(target)
@@ -168,29 +181,24 @@ def _run(
             seed=wishes.source.options.seed,
             watch=watch,
         )
-        if search.trials:
-            measurements.pin(space.default)
         progress("measuring")
         why = search.run(budget)
         if finished.finish is not None and len(finished.trials) == len(search.trials):
             return finished
         progress("confirming the winner")
-        floor = _floor(measurements, journal)
+        floor = _floor(measurements, journal, space.default)
         _finish(journal, search, why, confirm(search.trials, wishes.goals, measurements, floor), floor)
     finally:
         measurements.close()
     return result_of(wishes.output, journal.entries)
 
 
-def _goals(
-    objectives: Sequence[str], max_latency_ms: float | None, max_memory: float | None, max_drop: float | None
-) -> Goals:
+def _goals(objectives: Sequence[str], limits: Mapping[str, float | None]) -> Goals:
     for objective in objectives:
         if objective not in OBJECTIVES:
             raise UsageError("EDG001", f"unknown objective '{objective}'", why=f"known: {', '.join(OBJECTIVES)}")
     if not objectives or len(set(objectives)) != len(objectives):
         raise UsageError("EDG001", "every objective once, and at least one")
-    limits = {"latency": max_latency_ms, "memory": max_memory, "drop": max_drop}
     return Goals(tuple(objectives), {name: limit for name, limit in limits.items() if limit is not None})
 
 
@@ -359,14 +367,14 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
-def _floor(measurements: Measurements, journal: Journal) -> float:
+def _floor(measurements: Measurements, journal: Journal, default: Mapping[str, Setting]) -> float:
     """The A/A floor that the winner is judged by: measured once in a study."""
     if not isinstance(measurements, LocalMeasurements):
         return 0.0
     for entry in journal.entries:
         if entry["kind"] == "floor":
             return float(entry["value"])
-    found = measurements.floor()
+    found = measurements.floor(default)
     journal.append({"kind": "floor", "value": found.value, "ratios": list(found.ratios)})
     return found.value
 

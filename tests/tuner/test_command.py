@@ -136,7 +136,8 @@ def test_a_batch_that_the_model_cannot_have_is_a_failed_trial_and_paid_for_once(
     result = edgec("tune", tmp_path / "fixed.onnx", "-t", "onnxruntime", *arguments)
     assert result.code == 0, result.stderr
     failed = [trial for trial in result.document["trials"] if trial["state"] == "failed"]
-    assert len(failed) == 1
+    failed = [trial for trial in failed if trial["failure"]["kind"] != "unstable"]  # a microsecond on a busy machine
+    assert len(failed) == 1, [trial["reason"] for trial in failed]
     assert failed[0]["failure"]["part"] == {"batch": 2}
     assert "Reshape" in failed[0]["reason"]
     assert failed[0]["values"] == {}
@@ -202,3 +203,12 @@ def test_a_study_that_measured_nothing_does_not_stand_in_the_way(tmp_path: Path)
     assert right.document["target"] == "onnxruntime" and right.document["trials"][0]["state"] == "complete"
     other = edgec("tune", DIGITS, "-t", "tflite", "--trials", "1", "-o", study, "--json")
     assert other.document["error"]["code"] == "EDG811"
+
+
+def test_a_limit_on_the_memory_of_a_gpu_needs_sessions_on_a_gpu(tmp_path: Path) -> None:
+    given = ["tune", DIGITS, "-t", "onnxruntime", "--max-device-memory", "1GB", "-o", tmp_path / "study", "--json"]
+    refused = edgec(*given)
+    assert refused.code == 2
+    assert refused.document["error"]["code"] == "EDG001"
+    assert "--provider cuda" in refused.document["error"]["help"]
+    assert not (tmp_path / "study").exists(), "refused before anything is written"

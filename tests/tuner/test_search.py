@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from edgec.tuner.goals import Goals
+from edgec.errors import EdgecError
+from edgec.tuner.confirming import confirm
+from edgec.tuner.goals import DEVICE_MEMORY, Goals
+from edgec.tuner.measurements import Race, Reference
+from edgec.tuner.replay import Replay
 from edgec.tuner.samplers import SAMPLERS
 from edgec.tuner.search import Budget
 from edgec.tuner.space import key_of
@@ -126,3 +134,47 @@ def test_several_objectives_give_a_front(tmp_path: Path) -> None:
     complete = [trial for trial in search.trials if trial.state is State.COMPLETE]
     assert min(trial.values["memory_bytes"] for trial in complete) == 4e6
     assert min(trial.values["latency_ms"] for trial in complete) < 1.05 * min(map(milliseconds, of.points))
+
+
+class OnDevice(Replay):
+    """What a GPU holds grows with the batch; NVML may be silent."""
+
+    silent = False
+
+    def held(self, configuration: Any) -> dict[str, float]:
+        return {} if self.silent else {DEVICE_MEMORY: 1e8 * configuration["batch"]}
+
+    def reference(self, configuration: Any) -> Reference:
+        return replace(super().reference(configuration), extra=self.held(configuration))
+
+    @contextlib.contextmanager
+    def race(self, configuration: Any, *, against: Any = None, fresh: bool = False) -> Iterator[Race]:
+        with super().race(configuration, against=against, fresh=fresh) as race:
+            race.extra = self.held(configuration)  # type: ignore[misc]
+            yield race
+
+
+def test_a_limit_on_the_memory_of_the_device_holds(tmp_path: Path) -> None:
+    of = space((1, 2, 4))
+    goals = Goals(("throughput",), {"device_memory": 2.5e8})
+    measurements = OnDevice(replay(of).rows)
+    with opened(tmp_path, of) as journal:
+        search = searching(journal, of, measurements, goals)
+        search.run(Budget(trials=40))
+        found = confirm(search.trials, goals, measurements, 0.01)
+    assert found.trial is not None and found.trial.configuration["batch"] == 2
+    assert found.values[DEVICE_MEMORY] == 2e8
+    over = [trial for trial in search.trials if trial.configuration["batch"] == 4]
+    assert over and all(trial.state is State.PRUNED and trial.values[DEVICE_MEMORY] == 4e8 for trial in over)
+    assert over[0].reason == "takes 400.0 MB on the device, 250.0 MB are allowed"
+
+
+def test_a_limit_that_nobody_can_check_is_an_error_and_not_an_empty_result(tmp_path: Path) -> None:
+    of = space((1,))
+    measurements = OnDevice(replay(of).rows)
+    measurements.silent = True
+    with opened(tmp_path, of) as journal:
+        search = searching(journal, of, measurements, Goals(limits={"device_memory": 1e9}))
+        with pytest.raises(EdgecError, match="on the GPU") as caught:
+            search.run(Budget(trials=2))
+    assert caught.value.code == "EDG817" and "device_limit" in (caught.value.help or "")

@@ -96,6 +96,14 @@ def _cuda(circumstances: Circumstances) -> Knobs:
             "replay the launches of one run",
             hints={False: 1.0, True: 0.6},
         ),
+        _session(
+            "io_binding",
+            (False, True),
+            False,
+            "keep inputs and outputs at fixed places on the device; a graph always does",
+            when={"cuda_graph": (False,)},
+            hints={False: 1.0, True: 0.9},
+        ),
     ]
 
     def too_small(configuration: Configuration) -> str | None:
