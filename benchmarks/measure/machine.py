@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import os
 import platform
 from pathlib import Path
+
+from edgec.runtime.packages import described
 
 PACKAGES = ("ai-edge-litert", "onnxruntime", "onnx", "numpy")
 
@@ -19,7 +20,7 @@ def describe() -> dict[str, object]:
         "memory_gigabytes": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: described(name) or "not installed" for name in PACKAGES},
         "load_average": [round(value, 2) for value in os.getloadavg()],
         "date": datetime.date.today().isoformat(),
     }
@@ -32,10 +33,3 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
