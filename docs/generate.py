@@ -134,6 +134,7 @@ def tflite_page() -> str:
         layout = LAYOUTS.get(type(entry.layout).__name__, "depends on the node")
         rows.append((name, layout, _note(entry.lower)))
     lines += _table(("operator", "layout", "lowering"), rows)
+    lines += _tflite_integers()
     expanded = ", ".join(name for name in expanded_operators() if name not in table)
     lines += [
         "\n## Operators that become others first\n",
@@ -149,6 +150,35 @@ def tflite_page() -> str:
     rules.update((rule.code, rule.title) for rule in rules_of("tflite"))
     lines += _table(("rule", "why a node is refused"), ((_links([code]), title) for code, title in rules.items()))
     return "\n".join(lines) + "\n"
+
+
+def _tflite_integers() -> list[str]:
+    """What runs on integers: the rules by which graphs are quantized, operator by operator."""
+    from edgec.targets.tflite.integer.operators import CONSTRAINTS, INTEGER
+    from edgec.targets.tflite.integer.storage import LIKE, SAME
+    from edgec.targets.tflite.quantization import ARRIVED_ONLY, rules
+    from edgec.targets.tflite.table import load_table
+
+    narrow, wide, table = rules("int8"), rules("int16x8"), load_table()
+    assert narrow is not None and wide is not None
+    scales = {SAME: "operands and result share one", LIKE: "the result has the operand's"}
+    rows = []
+    for name in sorted(CONSTRAINTS):
+        prescribed = [f"{found.fixed[name].scale:.6g}" for found in (narrow, wide) if name in found.fixed]
+        scale = f"prescribed: {', '.join(prescribed)}" if prescribed else scales.get(CONSTRAINTS[name], "its own")
+        arrived = "where it arrives quantized, by a constant" if name in ARRIVED_ONLY else None
+        held = (arrived or ("yes" if name in found.quantizable else "float32") for found in (narrow, wide))
+        lower = INTEGER.get(name) or (table[name].lower if name in table else None)
+        rows.append((name, *held, scale, _note(lower) if lower is not None else "Gone before the lowering."))
+    return [
+        "\n## Operators on integers\n",
+        "With `--precision int8` and `int16x8` (int16 activations) these run on LiteRT's integer kernels, all others",
+        "in float32 between DEQUANTIZE and QUANTIZE, listed in a note and in the manifest; so does a form that its row",
+        "does not cover. Weights are int8 with one scale per channel of "
+        f"{', '.join(sorted(narrow.per_channel))}, biases int32 (int64 of int16x8).",
+        "Models that arrive quantized: [quantized-models.md](../quantized-models.md).\n",
+        *_table(("operator", "int8", "int16x8", "scale of the result", "integer form"), rows),
+    ]
 
 
 def tflite_import_page() -> str:

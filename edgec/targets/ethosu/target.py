@@ -35,10 +35,10 @@ NAMED: Final = 4
 
 
 class EthosU(AcceleratorTarget[VelaOptions]):
-    """int8 LiteRT models compiled for Arm's Ethos-U55, U65 and U85 by Vela."""
+    """int8 and int16x8 LiteRT models compiled for Arm's Ethos-U55, U65 and U85 by Vela."""
 
     name: ClassVar[str] = "ethosu"
-    title: ClassVar[str] = "Arm Ethos-U (int8 .tflite, compiled by Vela)"
+    title: ClassVar[str] = "Arm Ethos-U (int8 or int16x8 .tflite, compiled by Vela)"
     suffix: ClassVar[str] = "_vela.tflite"
     precisions: ClassVar[tuple[str, ...]] = ("int8", "int16x8", "mixed")
     raises: ClassVar[tuple[str, ...]] = ("int16x8",)

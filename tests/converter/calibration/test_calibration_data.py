@@ -98,7 +98,7 @@ def refused(source: Path, calibration: Any) -> EdgecError:
             calibration=calibration,
             isolate=False,
         )
-    assert not (source.parent / "out").exists()
+    assert not (source.parent / "out" / "model.tflite").exists()
     return caught.value
 
 
@@ -176,3 +176,16 @@ def test_the_notes_of_a_refused_artifact_name_the_constant_data(
     assert any("the same number everywhere (3)" in note for note in document["notes"])
     assert main([*arguments, "-o", str(tmp_path / "again")]) == 1
     assert "note: the calibration data for 'x' is the same number everywhere (3)" in capsys.readouterr().err
+
+
+def test_an_output_below_one_step_of_its_integers_is_explained(tmp_path: Path) -> None:
+    text = TEXT.replace("y = Relu (c)", "d = Add (c, low)\n  y = Sigmoid (d)")
+    path = tmp_path / "detector.onnx"
+    onnx.save(
+        onnx.parser.parse_model(text.replace("<float[2,2,1,1] w", "<float low = {-14.0}, float[2,2,1,1] w")), path
+    )
+    np.savez(tmp_path / "nothing.npz", x=noise(4))
+    error = refused(path, tmp_path / "nothing.npz")
+    assert error.code == "EDG301"
+    (note,) = (note for note in error.details["verification"]["notes"] if "everywhere" in note)
+    assert "less than a step of 8 bits" in note

@@ -440,3 +440,16 @@ def test_a_constant_joined_to_a_value_is_quantized_with_it(tmp_path: Path) -> No
     result = int8(tmp_path, tmp_path / "source.onnx", saved(tmp_path, samples()))
     assert result.report is not None and result.report.passed
     assert "CONCATENATION" in result.document["artifact"]["operators"]
+
+
+def test_integers_at_a_border_that_has_no_integer_kernel_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = written(
+        tmp_path,
+        '<ir_version: 10, opset_import: ["" : 22]> '
+        "g (float[1, 4] x) => (float[1, 4] y) { a = Sin(x) b = Relu(a) y = Cos(b) }",
+    )
+    options = ["--precision", "int8", "--io-dtype", "int8", "--calibration", "random", "-o", str(tmp_path / "out")]
+    assert main(["convert", str(model), "--target", "tflite", *options]) == 2
+    assert "EDG035" in capsys.readouterr().err

@@ -21,6 +21,7 @@ CASES = {
     "else_branch = b () => (float[2] v) { v = Neg(x) }> }",
     "EDG231": "g (float[2,3] x) => (float[2,3] y) { y = Bernoulli(x) }",
     "EDG401": "g (float[2,3,1,1] x, int64[1] a) => (float[?,?,?] y) { y = Squeeze(x, a) }",
+    "EDG402": "g (float[N,1,3] x) => (float[?,?] y) { y = Squeeze(x) }",
     "EDG403": "g (double[2,3] x) => (double[2,3] y) { y = Relu(x) }",
     "EDG404": "g (float[1,1,4,4,4,4] x, float[1,1,1,1,1,1] w) => (float[1,1,4,4,4,4] y) { y = Conv(x, w) }",
     "EDG405": "g (float[9999,1,1] x, float[1,1,1] w, float[1,1,1] r) => (float[9999,1,1,1] y) "
