@@ -66,6 +66,7 @@ def limited(name: str, limit: float) -> str:
     forms = {
         "latency": f"one run at most {limit:g} ms",
         "memory": f"memory at most {limit / 1e6:g} MB",
+        "device_memory": f"memory on the device at most {limit / 1e6:g} MB",
         "drop": f"at most {limit * 100:g} % of the quality lost",
     }
     return forms[name]

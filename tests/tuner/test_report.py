@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgec.cli.main import main
-from edgec.tuner.goals import Goals
+from edgec.tuner.goals import LIMITED, Goals
 from edgec.tuner.journal import Journal
 from edgec.tuner.outcome import StudyResult, read_study
 from edgec.tuner.report import limited, render_html, write_html
@@ -157,6 +157,7 @@ def test_the_command_of_the_report_needs_no_path(study: StudyResult, capsys: pyt
 
 def test_limits_are_told_in_people_s_units(study: StudyResult) -> None:
     assert limited("memory", 19.5e6) == "memory at most 19.5 MB"
+    assert all(limited(name, 1.0) for name in LIMITED), "of every limit that there is"
     assert limited("drop", 0.02) == "at most 2 % of the quality lost"
     assert "one run at most 20 ms" in render_html(study)
 

@@ -1,9 +1,9 @@
 "use strict";
 const study = JSON.parse(document.getElementById("study").textContent);
 const NS = "http://www.w3.org/2000/svg";
-const LABELS = { latency_ms: "milliseconds per run", throughput_per_s: "samples per second", memory_bytes: "memory, MB",
+const LABELS = { latency_ms: "milliseconds per run", throughput_per_s: "samples per second", memory_bytes: "memory, MB", device_memory_bytes: "device memory, MB",
   drop: "quality lost, %", raised_nodes: "nodes in float (mixed)", estimated_cycles: "cycles (estimated)" };
-const SCALE = { memory_bytes: 1e-6, drop: 100 };
+const SCALE = { memory_bytes: 1e-6, device_memory_bytes: 1e-6, drop: 100 };
 const OBJECTIVES = { latency: "latency_ms", throughput: "throughput_per_s", memory: "memory_bytes" };
 const objectives = study.goals.objectives.map(name => OBJECTIVES[name]);
 const TINY = { drop: 0.001 }, KEPT = 0.95;
@@ -36,7 +36,7 @@ function kind(trial) {
 }
 
 function exceeded(trial) {
-  const names = { latency: "latency_ms", memory: "memory_bytes", drop: "drop" };
+  const names = { latency: "latency_ms", memory: "memory_bytes", device_memory: "device_memory_bytes", drop: "drop" };
   return Object.entries(study.goals.limits).filter(([name, limit]) => trial.values[names[name]] > limit).map(([name]) => name);
 }
 
@@ -195,7 +195,7 @@ function history() {
 }
 
 function rows() {
-  const names = ["latency_ms", "throughput_per_s", "memory_bytes", "drop", "estimated_cycles"].filter(name => study.trials.some(trial => trial.values[name] !== undefined));
+  const names = ["latency_ms", "throughput_per_s", "memory_bytes", "device_memory_bytes", "drop", "estimated_cycles"].filter(name => study.trials.some(trial => trial.values[name] !== undefined));
   const columns = [["trial", trial => trial.number], ["state", trial => kind(trial) === "over" ? "over limit" : trial.state],
     ...names.map(name => [LABELS[name], trial => get(trial, name), name]),
     ["differs from the default in", differing, "settings"], ["reason", trial => trial.reason || "", "why"]];
