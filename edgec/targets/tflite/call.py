@@ -66,10 +66,12 @@ class Call:
 
     def aligned(self, position: int) -> T:
         """An operand of an elementwise operator, brought to the result's rank by axes of extent 1."""
-        value = self.node.operand(position)
+        return self.stretched(position, self._tensor(self.node.operand(position), self.choice.inputs[position]))
+
+    def stretched(self, position: int, x: T) -> T:
+        """What stands for an operand in its chosen layout, brought to the result's rank by axes of extent 1."""
         permutation = self.choice.outputs[0]
         own = self.choice.inputs[position] or ()
-        x = self._tensor(value, self.choice.inputs[position])
         rank, missing = len(permutation), len(permutation) - len(own)
         if missing == 0 or x.rank == 0:
             return x

@@ -19,6 +19,7 @@ from edgec.ir.types import Array, DataType
 from edgec.targets.tflite.builder import hold
 from edgec.targets.tflite.integer.exactness import EIGHT_BITS, is_exact, rescales
 from edgec.targets.tflite.integer.operators import INTEGER, KERNELS, form_of, product
+from edgec.targets.tflite.integer.rounding import divides_otherwise
 from edgec.targets.tflite.integer.storage import FREE, SAME, Form, Quantization, Storage, moved
 from edgec.targets.tflite.layout import Choice, LayoutRule, Permutation, identity
 from edgec.targets.tflite.layout.permutation import stored
@@ -86,7 +87,7 @@ class Integers:
     def operand(self, value: Value, permutation: Permutation | None, form: Form) -> T:
         """A value as integers; requantized where the kernel wants operands and result to have the same scale."""
         constant = self.storage.weights.get(value)
-        x = self._constant(value, permutation) if constant is not None else self.lowerer.arranged(value, permutation)
+        x = self.constant(value, permutation) if constant is not None else self.lowerer.arranged(value, permutation)
         if form.constraint == SAME and not _has(x, form.given):
             return self._requantize(x, form.given)
         return x
@@ -98,9 +99,12 @@ class Integers:
             given = Quantization(x.dtype, (float(x.scale[0]),), (int(x.zero_point[0]),))
             if rescales(given, wanted):
                 x = builder.dequantize(x)
+                if divides_otherwise(given, wanted):
+                    x = self._rounded(x, wanted)
         return builder.quantize(x, wanted)
 
-    def _constant(self, value: Value, permutation: Permutation | None) -> T:
+    def constant(self, value: Value, permutation: Permutation | None) -> T:
+        """The integers of constant weights, stored under a permutation."""
         weights = self.storage.weights[value]
         rank = len(weights.tensor.shape)
         order = permutation if permutation is not None else identity(rank)
@@ -131,7 +135,7 @@ class Integers:
         form = form_of(node, self.storage)
         if form is not None and self.exact and not is_exact(node, form, self.storage):
             self.avoided[node.op] += 1
-            return None
+            return self._in_float(node, choice, form)
         if form is not None:
             return self._attempt(node, choice, entry, form)
         if node.op not in ("QuantizeLinear", "DequantizeLinear") and any(v in self.storage.held for v in node.outputs):
@@ -139,6 +143,13 @@ class Integers:
                 return None  # floats are moved before they are quantized
             self._say(node, NO_FORM)
         return None
+
+    def _in_float(self, node: Node, choice: Choice, form: Form) -> list[T] | None:
+        from edgec.targets.tflite.call import Call
+        from edgec.targets.tflite.integer.in_float import in_float
+
+        made = in_float(Call(self.lowerer, node, choice), form, self.storage)
+        return None if made is None else self.hold(node, [made])
 
     def _is_bytes(self, value: Value) -> bool:
         held = self.storage.held.get(value)

@@ -135,6 +135,11 @@ class Storage:
             if _moves(node):
                 self._behind_move(node)
 
+    def form(self, value: Value) -> Quantization | None:
+        """How a value, computed or constant, is held as 8 or 16 bits; None for floats."""
+        weights = self.weights.get(value)
+        return weights.quantization if weights is not None else self.held.get(value)
+
     def _quantize(self, node: Node) -> None:
         found = parameters(node, self.unsigned)
         result, source = node.output, node.operand(0)
