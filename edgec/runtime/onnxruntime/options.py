@@ -106,7 +106,14 @@ class Options:
         for name in ("initial_chunk", "device_limit"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name), "bytes")
-        for name in ("arena", "memory_pattern", "require_delegate", "cuda_graph", "io_binding", "spinning"):
+        for name in (
+            "arena",
+            "memory_pattern",
+            "require_delegate",
+            "cuda_graph",
+            "io_binding",
+            "spinning",
+        ):
             check_flag(name, getattr(self, name))
         if isinstance(self.optimise, bool):
             object.__setattr__(self, "optimise", "all" if self.optimise else "none")

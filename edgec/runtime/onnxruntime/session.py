@@ -228,13 +228,29 @@ def load_model(
     providers = [(wanted.provider_name, _provider_options(wanted))]
     try:
         with registered(wanted, settings):
-            session = onnxruntime.InferenceSession(loaded, settings, providers=providers, enable_fallback=0)
+            session = _session(loaded, settings, providers)
     except Exception as error:  # ONNX Runtime raises its own, unrelated classes
         raise _refused(wanted, _reason(error)) from error
     if wanted.provider_name not in session.get_providers():
         raise _unavailable(wanted, "ONNX Runtime could not load it; its message on standard error says why")
     check_limit(wanted, session)
     return OnnxRuntimeSession(session, wanted)
+
+
+def _session(loaded: str | bytes, settings: Any, providers: Sequence[Any]) -> Any:
+    """The session, with exact 8-bit products where ONNX Runtime can have them.
+
+    It makes uint8 of int8 weights for that, and then has no convolution for int8 data, whose products are exact anyway:
+    such a model is loaded without.
+    """
+    settings.add_session_config_entry(EXACT_PRODUCTS, "1")
+    try:
+        return onnxruntime.InferenceSession(loaded, settings, providers=providers, enable_fallback=0)
+    except Exception as error:  # ONNX Runtime raises its own, unrelated classes
+        if "types are incompatible" not in str(error):
+            raise
+    settings.add_session_config_entry(EXACT_PRODUCTS, "0")
+    return onnxruntime.InferenceSession(loaded, settings, providers=providers, enable_fallback=0)
 
 
 def _named_extents(inputs: Sequence[TensorSpec], shapes: Mapping[str, Sequence[int]]) -> dict[str, int] | None:
@@ -259,7 +275,6 @@ def _session_options(options: Options) -> Any:
     spinning = "1" if options.spinning else "0"
     settings.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     settings.add_session_config_entry("session.inter_op.allow_spinning", spinning)
-    settings.add_session_config_entry(EXACT_PRODUCTS, "1")
     if not options.on_cpu:
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if options.require_delegate:

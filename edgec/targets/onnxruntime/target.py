@@ -72,6 +72,7 @@ class OnnxRuntimeTarget(Target):
             UnsupportedError: EDG231, the first of :meth:`refusals`.
         """
         from edgec.ir.lowest_opset import lowest_ir_version
+        from edgec.targets.onnxruntime.options import may_saturate
 
         opset, refused = self._judge(model, options)
         if refused:
@@ -79,7 +80,7 @@ class OnnxRuntimeTarget(Target):
             raise UnsupportedError("EDG231", f"{self.name} cannot hold '{first.node}'", why=first.reason)
         ir_version = lowest_ir_version(model, opset)
         notes = [f"written at opset {opset}, IR version {ir_version}"]
-        if options.precision in ("int8", "mixed"):
+        if may_saturate(model):
             notes.append(INTEGERS)
         elif options.precision == "float16":
             notes.append(HALVES)
@@ -101,7 +102,7 @@ class OnnxRuntimeTarget(Target):
         main = folder / f"{stem}{self.suffix}"
         versioned: Versioned = lowered.payload
         write_model(versioned.model, main, opset=versioned.opset, ir_version=versioned.ir_version)
-        write_session_options(main)
+        write_session_options(main, model=versioned.model)
         sidecars = tuple(sorted(path for path in folder.iterdir() if path.is_file() and path != main))
         return Artifact(main, sidecars)
 

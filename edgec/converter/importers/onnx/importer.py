@@ -38,7 +38,7 @@ def import_model(path: str | Path, options: SourceOptions | None = None) -> Impo
         proto = _ordered(file.proto)
         model = model_from_proto(proto, file.load)
         overrides, notes = bind_shapes(model, options or SourceOptions())
-        origin = original(file.path, model.opset, overrides)
+        origin = original(file.path, model.graph, model.opset, overrides)
         imported = ImportedModel(model, file.path, model.opset, origin, overrides, notes)
         upgrade_model(model)
         model.ir_version = max(model.ir_version, 10)
