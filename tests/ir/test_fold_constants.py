@@ -97,3 +97,17 @@ def test_a_constant_result_is_handed_out() -> None:
     )
     assert model.graph.outputs[0].numpy().tolist() == [-1.0, -2.0]
     assert model.graph.outputs[0].numpy().dtype == np.float32
+
+
+@pytest.mark.parametrize("zeros", ["", ", p", ", p, q"])
+def test_products_of_integers_are_exact_on_every_processor(zeros: str) -> None:
+    """ONNX Runtime limits sums of two products of uint8 by int8 to 16 bits on x86-64 processors without VNNI."""
+    row, column = ", ".join(["255"] * 8), ", ".join(["127"] * 8)
+    text = (
+        f"g (int32[1,1] x) => (int32[1,1] y) <uint8[1,8] a = {{{row}}}, int8[8,1] b = {{{column}}}, "
+        f"uint8 p = {{3}}, int8 q = {{-7}}> {{ c = MatMulInteger(a, b{zeros}) y = Add(x, c) }}"
+    )
+    model = apply(model_of(text), "fold-constants")
+    assert ops_of(model) == ["Add"]
+    (found,) = node_of(model, "Add").operand(1).numpy().reshape(-1).tolist()
+    assert found == 8 * (255 - (3 if zeros else 0)) * (127 + (7 if "q" in zeros else 0))

@@ -103,9 +103,11 @@ def inverse_hyperbolic(call: Call) -> T:
     b, x = call.b, real(call)
     one = b.scalar(1.0, x)
     size = x if call.node.op == "Acosh" else b.unary("ABS", x)
+    largest = b.scalar(float(np.finfo(np.float32).max), x)  # with AVX2, LOG makes finite numbers of infinity and NaN
     if call.node.op == "Atanh":
         u = b.div(b.mul(size, b.scalar(2.0, x)), b.sub(one, size))
-        return b.mul(b.mul(log1p(call, u), b.scalar(0.5, x)), b.unary("SIGN", x))
+        finite = b.select(b.compare("LESS_EQUAL", u, largest), log1p(call, u), u)
+        return b.mul(b.mul(finite, b.scalar(0.5, x)), b.unary("SIGN", x))
     limited = b.minimum(size, b.scalar(LARGE, x))
     if call.node.op == "Acosh":
         v = b.sub(limited, one)
@@ -116,7 +118,8 @@ def inverse_hyperbolic(call: Call) -> T:
         root = b.unary("SQRT", b.add(square, one))
         near = log1p(call, b.add(limited, b.div(square, b.add(root, one))))
     far = b.add(b.unary("LOG", size), b.scalar(math.log(2.0), x))
-    result = b.select(b.compare("GREATER", size, b.scalar(LARGE, x)), far, near)
+    far = b.select(b.compare("LESS_EQUAL", size, largest), far, size)
+    result = b.select(b.compare("LESS_EQUAL", size, b.scalar(LARGE, x)), near, far)
     return result if call.node.op == "Acosh" else b.mul(result, b.unary("SIGN", x))
 
 
