@@ -1,22 +1,29 @@
 """Quantized ONNX in LiteRT against ONNX Runtime: every operator on the same integers, and whole models.
 
-    python benchmarks/quantized.py --work work
-    python benchmarks/quantized.py --work work --model resnet8=resnet8.onnx:photographs.npy --samples 8
+    python benchmarks/quantized.py --work WORK [--tensorflow-python TF/bin/python]
+    python benchmarks/quantized.py --work WORK --models digits ppocr-det --samples 8
+    python benchmarks/quantized.py --work WORK --models --model mine=mine.onnx:samples.npy
 
-Each float model is quantized by `edgec quantize` (unless its result is refused) and in four ways by ONNX Runtime's own
-`quantize_static`, and converted for the target `tflite`.  For every QuantizeLinear the operators between it and the
-quantized tensors before it are cut out and run on the integers that ONNX Runtime has there: in LiteRT (XNNPACK,
-built-in kernels) and in ONNX Runtime (float arithmetic: no optimisations; integer kernels: all of them,
-`session.qdqisint8allowed`).  Differences are in steps, one unit of the quantized result: float outputs are compared in
-units of the scale of the DequantizeLinear that gives them (1 where float operators follow it).  Of operators it is also
-counted how many of LiteRT's integers neither of ONNX Runtime's ways has.  Writes docs/benchmarks/quantized.json and
-quantized.md.
+The models are those of int8_agreement.py and their samples; TF is an environment with edgec's extra [tensorflow], which
+reads the .h5 sources (they are left out without it).  Each float model is quantized by `edgec quantize` (unless its
+result is refused) and in four ways by ONNX Runtime's own `quantize_static`, and converted for the target `tflite`.
+Samples to compare on are others than those of the calibration.
+
+For every QuantizeLinear the operators between it and the quantized tensors before it are cut out and run on the
+integers that ONNX Runtime has there: in LiteRT (XNNPACK, built-in kernels) and in ONNX Runtime: on integer kernels (all
+optimisations, `session.qdqisint8allowed`, `session.x64quantprecision` where it loads: without it sums saturate on CPUs
+without VNNI), in float arithmetic (no optimisations), and, of whole models, as it comes (default).  Differences are in
+steps, one unit of the quantized result: float outputs are compared in units of the scale of the DequantizeLinear that
+gives them (1 where float operators follow it).  Of operators it is also counted how many of LiteRT's integers are not
+those of the integer kernels, and how many are not those of float arithmetic either.  Writes docs/benchmarks/
+quantized.json and quantized.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -32,9 +39,14 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import edgec
+from benchmarks import catalogue
+from benchmarks.int8.samples import samples
+from benchmarks.int8_agreement import SUBJECTS
+from benchmarks.measure.machine import describe
 from edgec.converter.prepare import prepare
 from edgec.errors import VerificationError
 from edgec.targets import registry
+from tests.models import source_model
 
 ROOT = Path(__file__).resolve().parents[1]
 LINEAR = ("QuantizeLinear", "DequantizeLinear")
@@ -53,34 +65,53 @@ KERNELS = {"XNNPACK": OpResolverType.AUTO, "built-in": OpResolverType.BUILTIN_WI
 LEVELS = {
     "float": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
     "integer": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    "default": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 PAIRS = [
     ("XNNPACK", "integer"),
     ("XNNPACK", "float"),
+    ("XNNPACK", "default"),
     ("built-in", "integer"),
     ("built-in", "float"),
     ("integer", "float"),
+    ("integer", "default"),
 ]
-SHOWN = [("XNNPACK", "integer"), ("XNNPACK", "float"), ("built-in", "integer"), ("integer", "float")]
+SHOWN = [
+    ("XNNPACK", "integer"),
+    ("XNNPACK", "float"),
+    ("XNNPACK", "default"),
+    ("built-in", "integer"),
+    ("integer", "float"),
+    ("integer", "default"),
+]
+COUNTED = ("all", "integer/float", *KERNELS, *(f"{name}/integer" for name in KERNELS))
 Arrays = dict[str, Any]
 
 
 class Samples(CalibrationDataReader):  # type: ignore[misc]
     """The samples one by one, as ONNX Runtime's quantizer takes them."""
 
-    def __init__(self, name: str, samples: Any):
-        self.left = iter([{name: sample[None]} for sample in samples])
+    def __init__(self, name: str, given: Any):
+        self.left = iter([{name: sample[None]} for sample in given])
 
     def get_next(self) -> Arrays | None:
         return next(self.left, None)
 
 
 def ort_session(data: bytes, level: str) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level, options.log_severity_level = LEVELS[level], 4
-    options.add_session_config_entry("session.qdqisint8allowed", "1")
-    options.add_session_config_entry("session.x64quantprecision", "1")  # else sums saturate on CPUs without VNNI
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    """One of ONNX Runtime's ways; on integer kernels without saturation where there are such kernels."""
+    for exact in ("1", "0"):
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level, options.log_severity_level = LEVELS[level], 4
+        if level == "integer":
+            options.add_session_config_entry("session.qdqisint8allowed", "1")
+            options.add_session_config_entry("session.x64quantprecision", exact)
+        try:
+            return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # it has none for int8 data, whose products are exact anyway
+            if level != "integer" or exact == "0" or "types are incompatible" not in str(error):
+                raise
+    raise AssertionError
 
 
 class Converted:
@@ -116,8 +147,8 @@ def compare(
     """Per pair of ways to run the model, the largest difference of each sample in steps.
 
     Args:
-        counted: receives the number of elements, and for each set of LiteRT's kernels and each of ONNX Runtime's ways
-            how many are not those of (the other one of) ONNX Runtime's ways.
+        counted: receives the number of elements, and for each set of LiteRT's kernels how many are not those of ONNX
+            Runtime's integer kernels, and how many are not those of float arithmetic either.
     """
     converted, data = Converted(path, work), path.read_bytes()
     sessions = {level: ort_session(data, level) for level in LEVELS}
@@ -134,6 +165,7 @@ def compare(
             counted["integer/float"] += int((first != second).sum())
             for name in KERNELS:
                 counted[name] += int(((results[name] != first) & (results[name] != second)).sum())
+                counted[f"{name}/integer"] += int((results[name] != first).sum())
     return found
 
 
@@ -203,20 +235,35 @@ def steps_of(model: onnx.ModelProto) -> float:
     return float(constants[node.input[1]].reshape(-1)[0]) if node.op_type == "DequantizeLinear" else 1.0
 
 
-def quantized(name: str, path: Path, samples: Any, work: Path) -> dict[str, Path]:
+def _hold_constants(model: onnx.ModelProto) -> None:
+    """Make initializers of Constant nodes, whose weights ONNX Runtime's quantizer takes for activations."""
+    kept = []
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            tensor = node.attribute[0].t
+            tensor.name = node.output[0]
+            model.graph.initializer.append(tensor)
+        else:
+            kept.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+
+
+def quantized(name: str, path: Path, inputs: Any, work: Path) -> dict[str, Path]:
     """The float model in all forms of quantization."""
     model = onnx.load(path)
     model.graph.ClearField("value_info")
     if model.opset_import[0].version < 13:
         model = version_converter.convert_version(model, 13)
+    _hold_constants(model)
     constants = {tensor.name for tensor in model.graph.initializer}
     (given,) = [value for value in model.graph.input if value.name not in constants]
-    for dim, extent in zip(given.type.tensor_type.shape.dim, (1, *samples.shape[1:])):
+    for dim, extent in zip(given.type.tensor_type.shape.dim, (1, *inputs.shape[1:])):
         dim.dim_value = extent
     plain = work / f"{name}.onnx"
     onnx.save(model, plain)
     calibration = work / f"{name}.npz"
-    np.savez(calibration, **{given.name: samples[:16, None]})
+    np.savez(calibration, **{given.name: inputs[:16, None]})
     found: dict[str, Path] = {}
     try:
         found["edgec"] = edgec.quantize(plain, work / f"{name}-edgec.onnx", calibration=calibration).model
@@ -225,21 +272,21 @@ def quantized(name: str, path: Path, samples: Any, work: Path) -> dict[str, Path
     for number, (title, options) in enumerate(WAYS.items()):
         found[title] = work / f"{name}-{number}.onnx"
         chosen = {"per_channel": True, "quant_format": QuantFormat.QDQ, **options}
-        quantize_static(str(plain), str(found[title]), Samples(given.name, samples[:16]), **chosen)
+        quantize_static(str(plain), str(found[title]), Samples(given.name, inputs[:16]), **chosen)
     return found
 
 
-def measure(name: str, path: Path, samples: Any, work: Path, count: int) -> list[dict[str, Any]]:
+def measure(name: str, path: Path, inputs: Any, work: Path, count: int) -> list[dict[str, Any]]:
     """One row per form of quantization."""
     rows = []
-    for title, file in quantized(name, path, samples, work).items():
+    for title, file in quantized(name, path, inputs, work).items():
         model = onnx.load(file)
         (given,) = [v.name for v in model.graph.input if v.name not in {t.name for t in model.graph.initializer}]
-        feeds = [{given: sample[None]} for sample in samples[:count]]
+        feeds = [{given: sample[None]} for sample in inputs[16 : 16 + count]]
         row: dict[str, Any] = {"model": name, "quantized by": title, "step": steps_of(model)}
         row["whole"] = compare(file, feeds, work, row["step"])
         operators: dict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys((f"{a}/{b}" for a, b in PAIRS), 0.0))
-        counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(("all", "integer/float", *KERNELS), 0))
+        counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(COUNTED, 0))
         if title != "QLinear operators":
             parts = cut(model, feeds[:3], work)
             for kind, part, integers in parts:
@@ -253,25 +300,26 @@ def measure(name: str, path: Path, samples: Any, work: Path, count: int) -> list
     return rows
 
 
-def table(rows: list[dict[str, Any]], count: int) -> str:
+def table(rows: list[dict[str, Any]], count: int, machine: str) -> str:
     """The Markdown page."""
     lines = [
         "# Quantized ONNX in LiteRT",
         "",
         "Written by `python benchmarks/quantized.py`; what is compared with what, its first lines say. Whole models:",
         f"the samples out of {count} that are within one step of the result, and the largest difference in steps.",
-        "The nearer of ONNX Runtime's ways is chosen for each sample. Operators, on the same integers, 3 samples: how",
-        "many of all results neither of ONNX Runtime's ways has, and how many those two do not have in common.",
+        "Operators, on the same integers, 3 samples: how many of all results are not those of ONNX Runtime's integer",
+        "kernels, how many not those of its float arithmetic either, and how many results of these two differ.",
         "",
-        "| model | quantized by | XNNPACK / nearer ORT | XNNPACK / ORT integer | XNNPACK / ORT float "
-        "| built-in / ORT integer | ORT integer / ORT float | operators: XNNPACK, built-in / ORT "
-        "| ORT integer / ORT float |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- | ---: |",
+        f"Processor: {machine}",
+        "",
+        "| model | quantized by | XNNPACK / ORT integer | XNNPACK / ORT float | XNNPACK / ORT default "
+        "| built-in / ORT integer | ORT integer / float | ORT integer / default | operators: XNNPACK / ORT integer "
+        "| neither | ORT integer / float |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: |",
     ]
     for row in rows:
         whole = row["whole"]
-        nearer = [min(pair) for pair in zip(whole["XNNPACK/integer"], whole["XNNPACK/float"])]
-        apart = [nearer, *(whole[f"{a}/{b}"] for a, b in SHOWN)]
+        apart = [whole[f"{a}/{b}"] for a, b in SHOWN]
         cells = [f"{sum(value <= 1.01 for value in values)}, {max(values):g}" for values in apart]
         lines.append(f"| {row['model']} | {row['quantized by']} | {' | '.join(cells)} | {_worst(row)} |")
     return "\n".join(lines) + "\n"
@@ -279,32 +327,64 @@ def table(rows: list[dict[str, Any]], count: int) -> str:
 
 def _worst(row: dict[str, Any]) -> str:
     if not row["operators"]:
-        return " | "
-    sums = {name: sum(kind[name] for kind in row["differing"].values()) for name in ("all", "integer/float", *KERNELS)}
-    return f"{sums['XNNPACK']}, {sums['built-in']} of {sums['all']} ({row['parts']} groups) | {sums['integer/float']}"
+        return " | | "
+    sums = {name: sum(kind[name] for kind in row["differing"].values()) for name in COUNTED}
+    first = f"{sums['XNNPACK/integer']} of {sums['all']} ({row['parts']} groups)"
+    return f"{first} | {sums['XNNPACK']} | {sums['integer/float']}"
+
+
+def processor() -> str:
+    """What ONNX Runtime's integer kernels depend on."""
+    described = describe()
+    flags = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), "")
+    fast = [name for name in ("avx2", "avx_vnni", "avx512_vnni") if f" {name} " in f"{flags} "]
+    return f"{described['processor']}, {', '.join(fast) or 'no AVX2'}; onnxruntime {onnxruntime.__version__}"
+
+
+def chosen(name: str, work: Path, python: Path | None) -> tuple[Path, Any] | None:
+    """A float model of int8_agreement.py and its samples, 16 to calibrate with first; None without its reader."""
+    subject = SUBJECTS[name]
+    if subject.source.startswith("digits/"):
+        path = ROOT / "examples" / subject.source
+    elif Path(subject.source).suffix in (".h5", ".hdf5"):
+        if python is None:
+            print(f"{name}: a Keras file needs --tensorflow-python", file=sys.stderr)
+            return None
+        path = work / f"{name}-float.onnx"
+        if not path.exists():
+            source = str(source_model(subject.source))
+            subprocess.run([str(python), "-m", "edgec", "import", source, "-o", str(path)], cwd=ROOT, check=True)
+    else:
+        path = catalogue.load(subject.source, work / "models").path
+    held = samples(name, ROOT / "examples")
+    return path, np.concatenate([held.calibration[:16], held.comparison])[:, 0]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--models", nargs="*", choices=list(SUBJECTS), default=list(SUBJECTS))
     parser.add_argument("--model", action="append", default=[], metavar="NAME=FILE.onnx:SAMPLES.npy")
     parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--tensorflow-python", type=Path, help="python of an environment with edgec[tensorflow]")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    digits = ROOT / "examples" / "digits"
-    models = {"digits": (digits / "digits.onnx", np.load(digits / "samples.npz")["x"])}
+    python = arguments.tensorflow_python.absolute() if arguments.tensorflow_python else None
+    models = {name: chosen(name, arguments.work.resolve(), python) for name in arguments.models}
     for item in arguments.model:
         name, _, rest = item.partition("=")
         file, _, data = rest.rpartition(":")
         models[name] = (Path(file), np.load(data))
     rows: list[dict[str, Any]] = []
     arguments.output.mkdir(parents=True, exist_ok=True)
-    for name, (file, samples) in models.items():
-        rows += measure(name, file, samples, arguments.work, arguments.samples)
-        document = {"samples": arguments.samples, "rows": rows}
+    for name, found in models.items():
+        if found is None:
+            continue
+        rows += measure(name, *found, arguments.work, arguments.samples)
+        document = {"samples": arguments.samples, "processor": processor(), "rows": rows}
         (arguments.output / "quantized.json").write_text(json.dumps(document, indent=1) + "\n")
-        (arguments.output / "quantized.md").write_text(table(rows, arguments.samples))
+        (arguments.output / "quantized.md").write_text(table(rows, arguments.samples, processor()))
 
 
 if __name__ == "__main__":

@@ -14,12 +14,14 @@ DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
 
 @pytest.mark.slow
 def test_every_operator_of_digits_is_within_one_step_however_it_was_quantized(tmp_path: Path) -> None:
-    samples = np.load(DIGITS / "samples.npz")["x"][:20]
+    samples = np.load(DIGITS / "samples.npz")["x"][:19]
     rows = measure("digits", DIGITS / "digits.onnx", samples, tmp_path, 3)
     assert [row["quantized by"] for row in rows] == ["edgec", *WAYS]
     for row in rows:
-        assert max(row["whole"]["XNNPACK/integer"]) <= 3
+        assert max(row["whole"]["XNNPACK/integer"]) <= 1
         for kind, apart in row["operators"].items():
-            assert all(apart[f"{a}/{b}"] <= 1 for a, b in PAIRS), f"{kind} of {row['quantized by']}: {apart}"
+            near = [apart[f"{a}/{b}"] for a, b in PAIRS if b != "default"]  # where sums saturate without VNNI
+            assert max(near) <= 1, f"{kind} of {row['quantized by']}: {apart}"
+        assert all(counts["XNNPACK/integer"] == 0 for counts in row.get("differing", {}).values())
     assert sum(len(row["operators"]) > 4 for row in rows) == 4
-    assert table(rows, 3).count("| digits |") == 5
+    assert table(rows, 3, "").count("| digits |") == 5
