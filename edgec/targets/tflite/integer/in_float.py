@@ -129,9 +129,14 @@ def _plus_constant(call: Call, position: int, kernel: Addition, constants: Array
 def _integer_sum(call: Call, way: IntegerSum) -> T:
     b = call.b
     x, y = (b.cast(_integers(call, position), DataType.FLOAT) for position in (0, 1))
+    if way.offset:
+        x = b.sub(x, b.scalar(way.offset, x))
     terms = [b.mul(x, b.scalar(way.first, x)), b.mul(y, b.scalar(way.second, y))]
-    terms[way.inner] = b.add(terms[way.inner], b.scalar(way.fixed, terms[way.inner]))
-    return _settled(call, b.add(*terms), way.result)
+    fixed = b.scalar(way.fixed, x)
+    if way.inner < 2:
+        terms[way.inner] = b.add(terms[way.inner], fixed)
+    total = b.add(*terms)
+    return _settled(call, total if way.inner < 2 else b.add(total, fixed), way.result)
 
 
 def _settled(call: Call, total: T, held: Quantization, shift: int = 0) -> T:

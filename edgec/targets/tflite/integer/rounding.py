@@ -140,12 +140,14 @@ class RealSum:
 
 @dataclass(frozen=True)
 class IntegerSum:
-    """CAST twice, MUL twice, ADD twice, ROUND; then SUB, MUL and QUANTIZE to the result's scale and zero point.
+    """CAST twice, SUB where there is an offset, MUL twice, ADD twice, ROUND; then SUB, MUL and QUANTIZE to the result's
+    scale and zero point.
 
     Attributes:
         first, second: what the integers of the operands are multiplied by, float32.
-        fixed: what is added to one product before the products are added, float32.
-        inner: which product that is.
+        fixed: what is added to one product before the products are added, or to their sum, float32.
+        inner: which product that is; 2 for the sum.
+        offset: what is subtracted from the first operand's integers: the same sum, with other last bits.
         result: how the result is held.
     """
 
@@ -153,21 +155,26 @@ class IntegerSum:
     second: Any
     fixed: Any
     inner: int
+    offset: int
     result: Quantization
 
     @classmethod
-    def of(cls, kernel: Addition, inner: int = 1, units: int = 0) -> IntegerSum:
+    def of(cls, kernel: Addition, inner: int = 1, units: int = 0, offset: int = 0) -> IntegerSum:
         """The sum with the kernel's numbers, the constant moved by units in its last place."""
         first, second = kernel.ratios
         fixed = kernel.constant
         if kernel.shift:  # the kernel's integers are larger by this, its result too
             fixed = fused(kernel.shift, np.float64(first) + np.float64(second) - 1, np.float64(fixed))
+        fixed = fused(offset, first, np.float64(fixed))
         unit = np.spacing(np.maximum(np.abs(fixed), np.float32(1)))
-        return cls(first, second, np.float32(fixed + np.float32(units) * unit), inner, kernel.result)
+        return cls(first, second, np.float32(fixed + np.float32(units) * unit), inner, offset, kernel.result)
 
     def __call__(self, first: Array, second: Array) -> Array:
         """The results for integers that broadcast."""
-        terms = [np.asarray(first, np.float32) * self.first, np.asarray(second, np.float32) * self.second]
+        integers = np.asarray(first, np.float32) - np.float32(self.offset)
+        terms = [integers * self.first, np.asarray(second, np.float32) * self.second]
+        if self.inner == 2:
+            return settled((terms[0] + terms[1]) + self.fixed, self.result)
         return settled(terms[1 - self.inner] + (terms[self.inner] + self.fixed), self.result)
 
 
@@ -184,7 +191,10 @@ def best_sum(kernel: Addition) -> RealSum | IntegerSum:
     found: RealSum | IntegerSum | None = None
     fewest = expected.size + 1
     ways: list[RealSum | IntegerSum] = [RealSum(np.float32(units) * unit, kernel) for units in NUDGES[:17]]
-    ways += [IntegerSum.of(kernel, inner, units) for units in NUDGES[:17] for inner in (1, 0)]
+    offsets = (0, kernel.first.zero_point[0], 32, 64, 128, 192)
+    ways += [
+        IntegerSum.of(kernel, inner, units, offset) for offset in offsets for units in NUDGES[:9] for inner in (1, 0, 2)
+    ]
     for way in ways:
         wrong = int((way(first, second) != expected).sum())
         if wrong < fewest:
