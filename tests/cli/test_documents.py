@@ -71,7 +71,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
 def test_doctor_exits_with_5_when_something_is_missing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgec.converter.manifest.package_version", lambda package: None)
+    monkeypatch.setattr("edgec.runtime.packages.described", lambda package: None)
     found = document(capsys, "doctor", code=5)
     assert found["status"] == "error"
 
@@ -142,9 +142,7 @@ def test_doctor_says_what_optional_parts_are_for_and_how_to_get_them(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("EDGEC_VELA", str(tmp_path / "absent"))
-    monkeypatch.setattr(
-        "edgec.converter.manifest.package_version", lambda name: None if name == "tensorflow" else "1.0"
-    )
+    monkeypatch.setattr("edgec.runtime.packages.described", lambda name: None if name == "tensorflow" else "1.0")
     found = {item["subject"]: item for item in document(capsys, "doctor")["findings"]}
     assert found["extra tensorflow"]["ok"], "nothing is wrong without it"
     assert "SavedModel" in found["extra tensorflow"]["detail"]
