@@ -36,6 +36,7 @@ from tests.tuner.test_kill import tuning, wait_for_trial, workers_of
 from .synthetic import opened, replay, searching, space
 
 TUNE = ["tune", DIGITS, "-t", "onnxruntime", "--knob", "execution_mode=sequential", "--knob", "optimise=all"]
+HELD_S = 6  # more than a slow machine needs to start and to end the command
 
 
 class Vanishing(Replay):
@@ -258,18 +259,18 @@ def test_a_device_that_another_process_holds_is_waited_for_and_the_wait_costs_no
         assert refused.document["error"]["code"] == "EDG701"
         process = tuning(tmp_path / "study", "--trials", "1", "--json", EDGEC_LEASES=str(leases))
         wait_for_trial(tmp_path / "study", 0, process)
-        time.sleep(3)
+        began = time.monotonic()
+        time.sleep(HELD_S)
         assert process.poll() is None, "it waits"
     assert process.wait(120) == 0
+    elapsed = time.monotonic() - began
     assert process.stderr is not None
     assert b"waiting for the device 'cpu'" in process.stderr.read()
     trial = read_study(tmp_path / "study").trials[0]
-    assert trial.state == "complete"
-    began = json.loads((tmp_path / "study" / JOURNAL).read_text(encoding="utf-8").splitlines()[0])
-    assert began["target"] == "onnxruntime"
-    free = ["tune", DIGITS, "-t", "onnxruntime", "-o", tmp_path / "b", "--trials", "1", "--json"]
-    alone = edgec(*free, EDGEC_LEASES=str(leases))
-    assert trial.seconds < alone.document["trials"][0]["seconds"] + 2.5, "the three seconds of waiting are not in it"
+    assert trial.state == "complete" or (trial.reason or "").startswith("unstable")
+    assert trial.seconds < elapsed - HELD_S / 2, f"the {HELD_S} seconds of waiting are not in it"
+    first = json.loads((tmp_path / "study" / JOURNAL).read_text(encoding="utf-8").splitlines()[0])
+    assert first["target"] == "onnxruntime"
 
 
 def test_ctrl_c_ends_with_130_and_the_study_goes_on(tmp_path: Path) -> None:
