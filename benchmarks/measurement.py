@@ -195,6 +195,7 @@ def summarize(
             "comparisons": len(rows),
             "false wins": len(faults),
             "false losses": len(losses),
+            "wide": sum(row["status"] == "wide" for row in rows),
             "unstable": sum(row["status"] == "unstable" for row in rows),
             "median seconds": round(float(np.median([row["seconds"] for row in rows])), 2) if rows else None,
             "median seconds with opening": round(float(np.median([row["total_seconds"] for row in rows])), 2),

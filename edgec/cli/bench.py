@@ -232,10 +232,11 @@ def verdict_text(estimate: Estimate, candidate: str, incumbent: str) -> str:
 
     if estimate.status is Status.UNSTABLE:
         return f"unstable: {estimate.reason}"
+    wide = f", a wide interval: {estimate.reason}" if estimate.status is Status.WIDE else ""
     if estimate.verdict is Verdict.CANDIDATE:
-        return f"{candidate} is faster by {1 - estimate.ratio:.1%}"
+        return f"{candidate} is faster by {1 - estimate.ratio:.1%}{wide}"
     if estimate.verdict is Verdict.INCUMBENT:
-        return f"{incumbent} is faster by {1 - 1 / estimate.ratio:.1%}"
+        return f"{incumbent} is faster by {1 - 1 / estimate.ratio:.1%}{wide}"
     return str(estimate.verdict)
 
 

@@ -132,6 +132,8 @@ def _table(result: StudyResult) -> Table:
     default = result.trials[0].configuration if result.trials else {}
     for trial in shown:
         state = "default" if trial.number == 0 else "ok" if goals.is_feasible(trial.values) else "over limit"
+        if trial.number and trial.reason is not None:
+            state += ", wide"
         differing = described({k: v for k, v in trial.configuration.items() if default.get(k) != v or k not in default})
         table.add_row(str(trial.number), state, *(_value(trial, name) for name in values), differing)
     for trial in result.trials:

@@ -37,7 +37,9 @@ class Gain:
         ratio, low, high: the winner's value divided by the default's; time of a sample for the throughput, so below 1
             is always better.
         floor: differences up to this share are nobody's.
-        significant: whether the interval excludes 1 and the gain exceeds the floor.
+        significant: whether the interval excludes 1 and the gain exceeds the floor and half of the interval (of times,
+            the root of their squares' sum).
+        wide: whether the interval is wide, so that the gain is certain and its size is not.
     """
 
     objective: str
@@ -47,6 +49,7 @@ class Gain:
     floor: float
     significant: bool
     blocks: int
+    wide: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As the document holds it."""
@@ -57,6 +60,7 @@ class Gain:
             "floor": self.floor,
             "significant": self.significant,
             "blocks": self.blocks,
+            "wide": self.wide,
             "text": self.text,
         }
 
@@ -65,11 +69,12 @@ class Gain:
         """One line for people."""
         if not self.significant:
             return "no significant gain"
+        wide = ", a wide interval" if self.wide else ""
         if self.objective == "throughput":
-            return f"{1 / self.ratio:.2f} times the throughput ({1 / self.high:.2f} to {1 / self.low:.2f})"
+            return f"{1 / self.ratio:.2f} times the throughput ({1 / self.high:.2f} to {1 / self.low:.2f}){wide}"
         word = "faster" if self.objective == "latency" else "less memory"
         share = f"{1 - self.ratio:.1%} ({1 - self.high:.1%} to {1 - self.low:.1%})"
-        return f"{share} {word}"
+        return f"{share} {word}{wide}"
 
 
 @dataclass(frozen=True)
@@ -205,15 +210,19 @@ def _race(best: Trial, default: Trial, goals: Goals, measurements: Measurements,
     if objective == "memory":
         share = values[MEMORY] / default.values[MEMORY]
         ratio, low, high, limit = share, share * (1 - MEMORY_FLOOR), share * (1 + MEMORY_FLOOR), MEMORY_FLOOR
+        significant, wide = high < 1 and 1 - ratio > limit, False
     else:
         name = OBJECTIVES[objective]
         scale = 1.0 if objective == "latency" else _samples(default.configuration) / _samples(best.configuration)
         ratio, low, high, limit = (*(scale * share for share in (standing.ratio, standing.low, standing.high)), floor)
         assert name in values
-    significant = standing.unstable is None and high < 1 and 1 - ratio > limit
-    gain = Gain(objective, ratio, low, high, limit, significant, standing.blocks)
+        needed = math.hypot(limit, (high - low) / 2 / ratio)  # as the verdict of a duel
+        significant, wide = standing.unstable is None and high < 1 and 1 - ratio > needed, standing.wide is not None
+    gain = Gain(objective, ratio, low, high, limit, significant, standing.blocks, wide)
     if standing.unstable is not None:
         notes.append(f"the confirmation was unstable: {standing.unstable}")
+    if standing.wide is not None:
+        notes.append(f"the confirmation's interval is wide: {standing.wide}")
     return Confirmed(best, values, intervals, gain, tuple(notes))
 
 

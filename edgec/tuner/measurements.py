@@ -19,6 +19,7 @@ class Standing:
         settled: whether more blocks would not say more, or the time for this trial is over.
         credible: whether there are enough blocks to believe the interval, so that a candidate may be given up.
         unstable: why no number should be drawn from it, or None.
+        wide: that the interval is wide though it is certain who is ahead, in words, or None.
         alone_ms, other_ms: median time of one run of this configuration and of the other, milliseconds, each by itself.
             Given where the ratio times what the other took at another time is no time of this one: a host that wavers
             does not slow down alike what waits for it and what waits for a device.
@@ -33,6 +34,7 @@ class Standing:
     unstable: str | None = None
     alone_ms: float | None = None
     other_ms: float | None = None
+    wide: str | None = None
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ ROUND: Final = 3
 OUT_OF_MEMORY: Final = re.compile(r"bad_alloc|out of memory|cannot allocate|failed to allocate|MemoryError", re.I)
 
 
-TRIAL: Final = DuelRules(budget_s=3.0)
+TRIAL: Final = DuelRules(budget_s=3.0, wide_blocks=BELIEVED)
 CONFIRMATION: Final = DuelRules(budget_s=20.0, minimum_blocks=30, minimum_s=2.0)
 ALONE: Final = LatencyRules(budget_s=4.0)
 WARM_UP: Final = WarmUp(limit_s=3.0)
@@ -73,6 +73,8 @@ class LocalMeasurements:
     Attributes:
         session: session options of every configuration, such as the provider.
         judges_drop: whether the loss of quality is asked for.
+        per_sample: whether the winner is the one that takes less time per sample, so that a confirmation has to be sure
+            of that ratio: a batch of 8 takes 6 times as long as a single one, which is far from 1, and gains little.
         lease: a context manager that holds the device, and tells how many seconds it was waited for.
     """
 
@@ -84,6 +86,7 @@ class LocalMeasurements:
     session: Mapping[str, Setting]
     rules: Rules = Rules()
     judges_drop: bool = False
+    per_sample: bool = False
     lease: Callable[[], contextlib.AbstractContextManager[float]] = lambda: contextlib.nullcontext(0.0)
     basis: str = "measured"
     waited_s: float = 0.0
@@ -162,7 +165,10 @@ class LocalMeasurements:
                 incumbent = opened.enter_context(self._warm(against, processor))
             candidate = opened.enter_context(self._warm(configuration, processor))
             rules = self.rules.confirmation if fresh else self.rules.duel
-            yield _Running(self, configuration, incumbent, candidate, rules)
+            scale = 1.0
+            if fresh and self.per_sample:
+                scale = self._samples(self._pin if against is None else against) / self._samples(configuration)
+            yield _Running(self, configuration, incumbent, candidate, rules, scale)
 
     def floor(
         self,
@@ -225,6 +231,10 @@ class LocalMeasurements:
         self._unpin()
 
     # inside
+
+    def _samples(self, configuration: Configuration | None) -> float:
+        batch = (configuration or {}).get("batch", self.source.batch)
+        return float(batch) if isinstance(batch, int) else 1.0
 
     @contextlib.contextmanager
     def _leased(self) -> Iterator[None]:
@@ -326,12 +336,14 @@ class _Running:
         incumbent: Subject,
         candidate: Subject,
         rules: DuelRules,
+        scale: float,
     ):
         self._owner = owner
         self._configuration = configuration
         self._incumbent = incumbent
         self._candidate = _Listening(candidate)
-        self._duel = Duel(incumbent, self._candidate, rules)
+        self._scale = scale
+        self._duel = Duel(incumbent, self._candidate, rules, scale=scale)
 
     @property
     def extra(self) -> Mapping[str, float]:
@@ -363,15 +375,16 @@ class _Running:
         found = self._duel.estimate()
         hosted = self._owner.waits_for_a_device
         return Standing(
-            found.ratio,
-            found.low,
-            found.high,
+            found.ratio / self._scale,
+            found.low / self._scale,
+            found.high / self._scale,
             found.blocks,
             found.status is not Status.RUNNING,
             found.blocks >= BELIEVED,
             found.reason if found.status is Status.UNSTABLE else None,
             found.candidate_s * 1e3 if hosted else None,
             found.incumbent_s * 1e3 if hosted else None,
+            found.reason if found.status is Status.WIDE else None,
         )
 
 

@@ -221,7 +221,7 @@ class Search:
             standing = race.step()
             found, intervals = self._timed(begun.configuration, yardstick, standing)
             values.update(found)
-            reason = reason or self._loses(standing, values, intervals)
+            reason = reason or self._loses(standing, values, intervals, yardstick)
             if reason is None and standing.unstable is not None:
                 raise TrialFailed("unstable", f"unstable: {standing.unstable}")
             if reason is not None or standing.settled:
@@ -230,7 +230,7 @@ class Search:
                     state=State.COMPLETE if reason is None else State.PRUNED,
                     values=values,
                     intervals=intervals,
-                    reason=reason,
+                    reason=reason or (f"wide interval: {standing.wide}" if standing.wide is not None else None),
                     failure=failure,
                     blocks=standing.blocks,
                     samples_ms=thinned(race.samples_ms),
@@ -256,9 +256,16 @@ class Search:
         return knob.hunger != 0 or knob.is_conversion
 
     def _loses(
-        self, standing: Standing, values: dict[str, float], intervals: dict[str, tuple[float, float]]
+        self,
+        standing: Standing,
+        values: dict[str, float],
+        intervals: dict[str, tuple[float, float]],
+        yardstick: Trial,
     ) -> str | None:
-        """Why a candidate need not be measured on: it is certain to be behind, or over the limit of the latency."""
+        """Why a candidate need not be measured on: it is certain to be behind, or over the limit of the latency.
+
+        What stayed unstable is known relative to the yardstick, whose own interval does not come on top of that.
+        """
         if not standing.credible or (standing.settled and standing.unstable is None):
             return None
         limit = self.goals.limits.get("latency")
@@ -270,6 +277,8 @@ class Search:
             if trial.state is not State.COMPLETE or not self.goals.is_feasible(trial.values):
                 continue
             worst_case = {**trial.values, **{name: pair[name != THROUGHPUT] for name, pair in trial.intervals.items()}}
+            if standing.settled and trial.number == yardstick.number:
+                worst_case = dict(trial.values)
             if dominates(self.goals.costs(worst_case), costs):
                 objective = self.goals.objectives[0]
                 name = OBJECTIVES[objective]

@@ -293,6 +293,7 @@ def _measurements(
         wishes.session,
         rules or Rules(memory_limit=None if wishes.session.get("provider") else physical_memory()),
         judges_drop="drop" in wishes.goals.limits,
+        per_sample=wishes.goals.objectives[0] == "throughput",
         lease=lambda: leased(wishes.session, wait=wait),
     )
 

@@ -114,3 +114,7 @@ def test_a_verdict_in_words() -> None:
     assert verdict_text(estimate(1.25, Verdict.INCUMBENT), "a", "b") == "b is faster by 20.0%"
     assert verdict_text(estimate(1.0, Verdict.SAME), "a", "b") == "no significant difference"
     assert verdict_text(estimate(1.0, Verdict.SAME, Status.UNSTABLE), "a", "b") == "unstable: why"
+    wide = estimate(0.5, Verdict.CANDIDATE, Status.WIDE)
+    assert verdict_text(wide, "a", "b") == "a is faster by 50.0%, a wide interval: why"
+    slower = estimate(2.0, Verdict.INCUMBENT, Status.WIDE)
+    assert verdict_text(slower, "a", "b") == "b is faster by 50.0%, a wide interval: why"

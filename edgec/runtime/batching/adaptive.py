@@ -11,7 +11,17 @@ import numpy as np
 from edgec.errors import EdgecError, UsageError
 from edgec.ir.types import Array
 from edgec.runtime.batching.requests import Layout, Sample
-from edgec.runtime.measurement import Duel, DuelRules, Estimate, Latency, Timed, Verdict, WarmUp, measure_latency
+from edgec.runtime.measurement import (
+    Duel,
+    DuelRules,
+    Estimate,
+    Latency,
+    Status,
+    Timed,
+    Verdict,
+    WarmUp,
+    measure_latency,
+)
 from edgec.runtime.measurement.latency import LatencyRules, Stability
 from edgec.runtime.measurement.loop import Timing
 from edgec.runtime.session import Session
@@ -185,7 +195,11 @@ def _judge(
     gain = f"{1 / estimate.ratio:.3f} times the samples per second of {smaller}"
     interval = f"({1 / estimate.high:.3f} to {1 / estimate.low:.3f})"
     won = estimate.verdict is Verdict.CANDIDATE
-    return Candidate(size, latency, estimate, won, f"{gain} {interval}" + ("" if won else ", no significant gain"))
+    said = {Status.WIDE: f", a wide interval: {estimate.reason}", Status.UNSTABLE: f", unstable: {estimate.reason}"}
+    remark = said.get(estimate.status, "")
+    return Candidate(
+        size, latency, estimate, won, f"{gain} {interval}{remark}" + ("" if won else ", no significant gain")
+    )
 
 
 def _feeds(layout: Layout, arrays: Sequence[Array], size: int) -> dict[str, Array]:

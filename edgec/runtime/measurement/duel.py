@@ -39,6 +39,8 @@ class Status(enum.StrEnum):
     """The interval is as narrow as was asked for."""
     BUDGET = "budget"
     """The time is over; the interval is wider than was asked for, but says something."""
+    WIDE = "wide"
+    """The time is over and the interval is wide, but the difference is so much larger that who is faster is certain."""
     UNSTABLE = "unstable"
     """The time is over and the interval is too wide to say anything."""
 
@@ -63,7 +65,11 @@ class DuelRules:
         slot_s: about how long a slot lasts, seconds; it holds at least one run.
         minimum_blocks, minimum_s: no decision before.
         maximum_blocks: the end in any case.
-        unstable_above: a half-width beyond which the result is `unstable` when the time is over.
+        unstable_above: a half-width beyond which the result is `wide` or `unstable` when the time is over.
+        wide_share: it is `wide` only up to this part of the difference, and `unstable` beyond: 0.55 (0.50 to 0.61) is a
+            gain, 0.80 (0.72 to 0.89) may be one.
+        wide_up_to: and only up to this half-width: beyond, not even the first digit of the gain is known.
+        wide_blocks: and only with as many blocks.
         confidence, resamples, seed: of the bootstrap; the same samples give the same interval.
     """
 
@@ -76,6 +82,9 @@ class DuelRules:
     minimum_s: float = 0.4
     maximum_blocks: int = 1000
     unstable_above: float = 0.05
+    wide_share: float = 0.25
+    wide_up_to: float = 0.25
+    wide_blocks: int = 16
     confidence: float = 0.95
     resamples: int = 500
     seed: int = 0
@@ -233,7 +242,8 @@ class Duel:
         medians, quartiles = np.asarray(self._medians), np.asarray(self._quartiles)
         ratio, low, high = paired(medians, rules)
         quartile_ratio, quartile_low, quartile_high = paired(quartiles, rules)
-        status, reason = self._status((high - low) / 2 / ratio, abs(math.log(ratio)))
+        ahead = verdict(ratio, low, high, quartile_ratio, rules.floor)
+        status, reason = self._status((high - low) / 2 / ratio, math.log(ratio), ahead, differences(medians))
         return Estimate(
             ratio,
             low,
@@ -246,22 +256,53 @@ class Duel:
             self.blocks,
             self._seconds,
             status,
-            verdict(ratio, low, high, quartile_ratio, rules.floor) if status is not Status.UNSTABLE else Verdict.SAME,
+            ahead if status is not Status.UNSTABLE else Verdict.SAME,
             rules.floor,
             reason,
         )
 
-    def _status(self, half_width: float, difference: float) -> tuple[Status, str]:
+    def _status(self, half_width: float, logarithm: float, ahead: Verdict, blocks: Floats) -> tuple[Status, str]:
         rules = self.rules
+        difference = abs(logarithm)
         asked = max(rules.half_width, rules.floor, rules.share * difference)
         if self.blocks >= rules.minimum_blocks and self._seconds >= rules.minimum_s and half_width < asked:
             return Status.DECIDED, f"half of the interval is {half_width:.2%}, asked for {asked:.2%}"
         if self._seconds < rules.budget_s and self.blocks < rules.maximum_blocks:
             return Status.RUNNING, ""
         spent = f"{self.blocks} blocks in {self._seconds:.1f} s left half of the interval at {half_width:.2%}"
-        if half_width > rules.unstable_above or self.blocks < 4:
+        if half_width <= rules.unstable_above and self.blocks >= 4:
+            return Status.BUDGET, spent
+        limit = min(rules.wide_up_to, rules.wide_share * difference)
+        if ahead is Verdict.SAME or self.blocks < rules.wide_blocks or half_width > limit:
             return Status.UNSTABLE, spent
-        return Status.BUDGET, spent
+        if not lasts(blocks):
+            return Status.UNSTABLE, f"{spent}, and a third of the time shows less than half of the difference"
+        return Status.WIDE, f"{spent}; the difference is {difference / half_width:.1f} times that, all the time"
+
+
+def differences(slots: Floats) -> Floats:
+    """The logarithm of candidate / incumbent of every block.
+
+    Args:
+        slots: seconds, [blocks, 2 (incumbent, candidate), 2 slots].
+    """
+    logarithms = np.log(np.maximum(slots, 1e-12)).mean(axis=2)
+    found: Floats = logarithms[:, 1] - logarithms[:, 0]
+    return found
+
+
+def lasts(blocks: Floats) -> bool:
+    """Whether each third of the time shows at least half of the difference that all of it shows.
+
+    Drawing blocks again takes them for independent.  On a host that is slow for seconds at a time they are not, and the
+    interval is too narrow; equals that met one phase each show it in one third and not in another.
+
+    Args:
+        blocks: logarithm of candidate / incumbent, in the order of time, at least three.
+    """
+    whole = float(np.median(blocks))
+    thirds = (float(np.median(part)) for part in np.array_split(blocks, 3))
+    return all(math.copysign(third, third * whole) >= abs(whole) / 2 for third in thirds)
 
 
 def paired(slots: Floats, rules: DuelRules) -> tuple[float, float, float]:
@@ -270,11 +311,10 @@ def paired(slots: Floats, rules: DuelRules) -> tuple[float, float, float]:
     Args:
         slots: seconds, [blocks, 2 (incumbent, candidate), 2 slots].
     """
-    logarithms = np.log(np.maximum(slots, 1e-12)).mean(axis=2)
-    differences = logarithms[:, 1] - logarithms[:, 0]
-    resampled = np.median(differences[draws(len(differences), rules.resamples, rules.seed)], axis=1)
+    blocks = differences(slots)
+    resampled = np.median(blocks[draws(len(blocks), rules.resamples, rules.seed)], axis=1)
     low, high = np.quantile(resampled, ends(rules.confidence))
-    return math.exp(float(np.median(differences))), math.exp(float(low)), math.exp(float(high))
+    return math.exp(float(np.median(blocks))), math.exp(float(low)), math.exp(float(high))
 
 
 def verdict(ratio: float, low: float, high: float, quartile_ratio: float, floor: float) -> Verdict:
