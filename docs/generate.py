@@ -33,6 +33,7 @@ EXITS = {
     errors.EXIT_UNSTABLE: "a measurement is unstable",
     errors.EXIT_INTERNAL: "internal error",
     errors.EXIT_INTERRUPTED: "interrupted",
+    errors.EXIT_PIPE: "nobody reads the output any more, as behind `head`",
 }
 
 

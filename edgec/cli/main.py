@@ -6,6 +6,7 @@ import errno
 import importlib
 import keyword
 import os
+import select
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import click
 
 from edgec._version import VERSION
 from edgec.cli.interruption import forget, interrupted
-from edgec.errors import EXIT_FAILED, EXIT_OK, EdgecError, UsageError
+from edgec.errors import EXIT_OK, EXIT_PIPE, EdgecError, UsageError
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -71,6 +72,15 @@ class Commands(click.Group):
         command: click.Command = module.command
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a pipe that breaks and is not our output, such as one to a worker, is no quiet end."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as raised:
+            if _reader_gone():
+                raise
+            raise RuntimeError(f"a pipe to another process: {raised}") from raised
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -84,7 +94,8 @@ def root() -> None:
     Every command takes --json (one document on standard output, nothing else there) and --debug.
 
     Exit codes: 0 done and verified, 1 verification failed, 2 usage, 3 invalid model, 4 the target cannot hold the
-    model, 5 tool missing, 6 tool failed, 7 unstable measurement, 70 internal error, 130 interrupted.
+    model, 5 tool missing, 6 tool failed, 7 unstable measurement, 70 internal error, 130 interrupted, 141
+    nobody reads the output any more.
     """
 
 
@@ -94,19 +105,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before: list[tuple[int, Any]] = []
     _signals.clear()
     forget()
+    _replace_closed()
+    streams = sys.stdout, sys.stderr
     try:
         before.extend((number, _handle(number, _interrupt)) for number in (signal.SIGTERM, signal.SIGINT))
-        return _run(given)
-    except KeyboardInterrupt as raised:
-        # The clean-up is done by now.
-        return _report(given, interrupted(str(raised) or None), raised)
+        try:
+            return _run(given)
+        except KeyboardInterrupt as raised:
+            # The clean-up is done by now.
+            return _report(given, interrupted(str(raised) or None), raised)
     except BrokenPipeError:
         # Whoever read our output has gone; keep Python from complaining when it flushes at exit.
         _forget_output()
-        return EXIT_FAILED
+        return EXIT_PIPE
     except OSError as raised:
         return _output_lost(raised)
     finally:
+        sys.stdout, sys.stderr = streams  # click wraps them where a pipe has broken
         if _signals:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -126,6 +141,8 @@ def _run(given: list[str]) -> int:
     except EdgecError as raised:
         error, cause = raised, raised
         return _report(given, error, cause)
+    except SystemExit as raised:  # click and rich turn a broken pipe into this, with the code 1; we raise none
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from raised
     except click.Abort as raised:  # click turns KeyboardInterrupt into this
         raise KeyboardInterrupt(*(raised.__cause__.args if raised.__cause__ is not None else ())) from raised
     except click.ClickException as raised:
@@ -140,6 +157,26 @@ def _run(given: list[str]) -> int:
         return _report(given, _internal(raised), raised)
     except Exception as raised:  # the outermost frame: whatever it is, the user gets a code
         return _report(given, _internal(raised), raised)
+
+
+def _replace_closed() -> None:
+    """Let output that was closed before the start (``>&-``) go nowhere, and keep files from taking its number."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
+
+
+def _reader_gone() -> bool:
+    """Whether standard output or standard error is a pipe that nobody reads any more."""
+    polled = select.poll()
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            polled.register(stream.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in polled.poll(0))
 
 
 def _output_fails() -> bool:
@@ -170,7 +207,9 @@ def _not_written(what: str, raised: OSError) -> UsageError:
 
 def _forget_output() -> None:
     """Keep Python from writing the rest at exit, and from complaining."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _usage(raised: click.ClickException) -> UsageError:

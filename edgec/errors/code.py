@@ -15,6 +15,8 @@ EXIT_TOOL_FAILED: Final = 6
 EXIT_UNSTABLE: Final = 7
 EXIT_INTERNAL: Final = 70
 EXIT_INTERRUPTED: Final = 130
+EXIT_PIPE: Final = 141
+"""Whoever read the output has gone, such as ``head``: what a shell says of a tool that SIGPIPE (13) ended."""
 
 
 @dataclass(frozen=True)
