@@ -106,6 +106,27 @@ def test_the_function_stays_and_the_channels_come_together(name: str) -> None:
     assert new[changed].max() <= old.max() * 1.001, "the largest channel keeps its extent"
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_what_keeps_its_name_keeps_its_numbers_and_the_rest_is_named_as_multiples(name: str) -> None:
+    """The calibration takes the statistics of the model before for both."""
+    middle, constants, _ = CASES[name]
+    before, after = typed(body(middle, constants)), typed(body(middle, constants))
+    scaled = Equalise(extents=extents(before)).rewrite(after)
+    old, new = arrays_of(before), arrays_of(after)
+    assert scaled and set(scaled) <= set(new) and not set(scaled) & set(old)
+    for value in new.keys() & old.keys():
+        np.testing.assert_allclose(new[value], old[value], rtol=1e-4, atol=1e-4)
+    for value, found in scaled.items():
+        factors = found.numbers.reshape(-1, *(1,) * (old[found.name].ndim - 2))
+        np.testing.assert_allclose(new[value], old[found.name] * factors, rtol=1e-4, atol=1e-4)
+
+
+def arrays_of(model: Model) -> dict[str, Array]:
+    """What every computed value takes on random inputs."""
+    names = [value.name for node in model.graph.nodes for value in node.outputs]
+    return dict(zip(names, run(model_of_outputs(model), random_feeds(model, 0)), strict=True))
+
+
 @pytest.mark.parametrize(
     ("middle", "shape"),
     [

@@ -19,6 +19,8 @@ from edgec.converter.manifest import sha256
 
 VERSION: Final = 3
 """Raised when statistics are collected in another way."""
+FAST: Final = {"compresslevel": 1}
+"""NumPy's ``savez_compressed`` takes zlib's default, which takes three times the time for 6 % less."""
 
 
 def default_folder() -> Path:
@@ -56,8 +58,10 @@ def store(folder: Path, key: str, found: Calibration) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=folder, suffix=".tmp")
         try:
-            with os.fdopen(handle, "wb") as stream:
-                np.savez_compressed(stream, **found.to_arrays())  # type: ignore[arg-type]
+            with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, **FAST) as file:
+                for item, array in found.to_arrays().items():
+                    with file.open(f"{item}.npy", "w") as member:
+                        np.lib.format.write_array(member, array, allow_pickle=False)
             os.replace(name, folder / f"{key}.npz")
         except BaseException:
             os.unlink(name)

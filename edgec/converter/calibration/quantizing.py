@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
@@ -16,6 +16,7 @@ from edgec.errors import EXIT_UNSUPPORTED, UnsupportedError, UsageError
 from edgec.ir.copy_model import copy_model
 from edgec.ir.graph import Model, Node
 from edgec.ir.passes.base import Pass, parse_pipeline
+from edgec.ir.passes.equalise import Scaled
 from edgec.ir.passes.quantize import Quantize
 from edgec.ir.quantization import Affine, QuantizationRules, Range
 from edgec.ir.types import Array, DataType
@@ -243,15 +244,21 @@ def _refined(
     What was chosen is said in the notes and the entry.
     """
     from edgec.converter.calibration.collect import calibrate
+    from edgec.converter.calibration.observers import METHODS, minmax
     from edgec.converter.calibration.refining import EQUALISATION, GAIN_DB, Refined, refine
 
     def plan(model: Model, statistics: Calibration, method: str) -> Quantize:
         return replace(_planned(model, chosen.rules, options, statistics, method), keep=chosen.keep)
 
     def tried(method: str) -> Refined:
-        def observe(model: Model) -> Quantize:
+        def observe(model: Model, scaled: Mapping[str, Scaled]) -> Quantize:
             names, _ = Quantize(rules=chosen.rules).observed(model.graph)
-            return plan(model, calibrate(model, names, data, progress=progress, cache_folder=options.cache), method)
+            known = _known_before(names, found, scaled if METHODS[method] is minmax else {})
+            unknown = [name for name in names if name not in known.values]
+            if unknown:
+                seen = calibrate(model, unknown, data, progress=progress, cache_folder=options.cache)
+                known.values.update(seen.values)
+            return plan(model, known, method)
 
         return refine(made.model, plan(made.model, found, method), found, data, observe, progress)
 
@@ -274,6 +281,22 @@ def _refined(
     if EQUALISATION in refined.used:
         made.passes.append("equalise")
     return refined.quantize
+
+
+def _known_before(names: Sequence[str], found: Calibration, scaled: Mapping[str, Scaled]) -> Calibration:
+    """What the statistics of a model say of an equalised one: of values that are the same, and of multiples of others.
+
+    Args:
+        names: values of the equalised model.
+        scaled: those that are multiples, where the extents of channels, which multiply with them, are enough.
+    """
+    known = {name: found.values[name] for name in names if name in found.values}
+    for name in names:
+        before = None if name not in scaled else found.values.get(scaled[name].name)
+        multiplied = None if before is None else before.multiplied(scaled[name].numbers)
+        if multiplied is not None:
+            known[name] = multiplied
+    return Calibration(found.samples, known)
 
 
 def _honest(made: Quantized, ranges: Mapping[str, Range]) -> frozenset[str]:

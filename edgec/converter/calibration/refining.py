@@ -1,7 +1,7 @@
 """Keep of equalisation and bias correction what measurably helps.
 
 The calibration samples are run through the float model and through each quantized candidate, in ONNX Runtime without
-integer kernels, so that the figure is that of the numbers and the same on every machine.
+integer kernels, so that the figure is that of the numbers and not of a machine's kernels.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from edgec.converter.calibration.statistics import Calibration
 from edgec.converter.verification.metrics import Difference
 from edgec.ir.copy_model import copy_model
 from edgec.ir.graph import Model
-from edgec.ir.passes.equalise import Equalise
+from edgec.ir.passes.equalise import Equalise, Scaled
 from edgec.ir.passes.quantize import Quantize
 from edgec.ir.types import Array
 from edgec.ir.writer import write_model
@@ -34,6 +34,10 @@ SAMPLES: Final = 8
 BYTES: Final = 64 * 2**20
 """Samples are taken until they and the float model's outputs, which stay in memory, fill this."""
 THREADS: Final = 2
+IN_FLOAT: Final = {"session.disable_quant_qdq": "1"}
+"""Computes QuantizeLinear and DequantizeLinear as they stand and everything between them in float, with constants
+dequantized once, when the model is loaded.  Source: onnxruntime_session_options_config_keys.h,
+``kOrtSessionOptionsDisableQuantQDQ``."""
 EQUALISATION: Final = "equalisation"
 BIAS_CORRECTION: Final = "bias-correction"
 GAIN_DB: Final = 0.1
@@ -94,7 +98,7 @@ def refine(
     chosen: Quantize,
     found: Calibration,
     data: CalibrationData,
-    observe: Callable[[Model], Quantize],
+    observe: Callable[[Model, Mapping[str, Scaled]], Quantize],
     progress: Callable[[str], object] = lambda step: None,
 ) -> Refined:
     """The better of the model as it is and equalised, each with its biases corrected or not.
@@ -103,7 +107,7 @@ def refine(
         model: float; not changed.
         chosen: how it would be quantized, with the means of channels.
         found: its statistics.
-        observe: calibrates a changed model and says how to quantize it.
+        observe: calibrates an equalised model, as far as it differs, and says how to quantize it.
     """
     with tempfile.TemporaryDirectory(prefix="edgec-refining-") as folder:
         judge = _Judge(model, data, Path(folder), found.samples)
@@ -116,9 +120,10 @@ def refine(
         least = scores[_label(corrected)] = judge.score(model, chosen)
         if least < PLENTY_DB:
             equalised = copy_model(model)
-            if Equalise(extents=extents(found, model)).apply(equalised):
+            scaled = Equalise(extents=extents(found, model)).rewrite(equalised)
+            if scaled:
                 progress("equalising channels")
-                other = observe(equalised)
+                other = observe(equalised, scaled)
                 used = (EQUALISATION, *((BIAS_CORRECTION,) if other.means else ()))
                 added = max(len(equalised.graph) - len(model.graph), 0)
                 score = scores[_label(used)] = judge.score(equalised, other)
@@ -195,7 +200,7 @@ class _Judge:
 
         path = self._folder / "candidate.onnx"
         write_model(model, path)
-        session = open_session(path, threads=THREADS, optimise="basic")
+        session = open_session(path, threads=THREADS, configuration=IN_FLOAT)
         try:
             yield session
         finally:

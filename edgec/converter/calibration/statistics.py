@@ -52,26 +52,32 @@ class Statistics:
         Returns:
             Whether all of it was finite; otherwise nothing was counted.
         """
-        flat = array.reshape(-1)
-        if not flat.size:
+        if not array.size:
             return True
-        if not (np.isfinite(flat.min()) and np.isfinite(flat.max())):
+        low, high = self._extents(array)
+        if not (np.isfinite(low) and np.isfinite(high)):
             return False
-        low, high = self._add_channels(array)
         self.low, self.high = min(self.low, low), max(self.high, high)
+        flat = array.reshape(-1)
         step = -(-flat.size // DRAWN)
-        drawn = flat[:: step | 1] if step > 1 else flat  # an odd stride does not walk along one column of an image
-        self._count(drawn.astype(np.float64))
+        self._count(flat[:: step | 1] if step > 1 else flat)  # an odd stride does not walk along a column of an image
         return True
 
-    def _add_channels(self, array: Array) -> tuple[float, float]:
-        """Smallest and largest number of an array, whose channels are remembered."""
-        self.arrays += 1
+    def _extents(self, array: Array) -> tuple[float, float]:
+        """Smallest and largest number of an array; where both are finite, its channels are remembered."""
         if array.ndim < 2:
-            return float(array.min()), float(array.max())
+            low, high = float(array.min()), float(array.max())
+            self.arrays += bool(np.isfinite(low) and np.isfinite(high))
+            return low, high
         others = tuple(axis for axis in range(array.ndim) if axis != 1)
         lows, highs = array.min(axis=others).astype(np.float64), array.max(axis=others).astype(np.float64)
-        means = array.mean(axis=others, dtype=np.float64)
+        low, high = float(lows.min()), float(highs.max())
+        if np.isfinite(low) and np.isfinite(high):
+            self._add_channels(lows, highs, array.mean(axis=others, dtype=np.float64))
+        return low, high
+
+    def _add_channels(self, lows: Array, highs: Array, means: Array) -> None:
+        self.arrays += 1
         if self.arrays == 1:
             self.sums, self.lows, self.highs = means, lows, highs
         elif self.sums.shape == means.shape:
@@ -79,12 +85,26 @@ class Statistics:
             self.lows, self.highs = np.minimum(self.lows, lows), np.maximum(self.highs, highs)
         else:
             self.sums, self.lows, self.highs = np.zeros(0), np.zeros(0), np.zeros(0)
-        return float(lows.min()), float(highs.max())
 
     @property
     def means(self) -> Array | None:
         """The mean of every channel (axis 1), where there are channels."""
         return self.sums / self.arrays if self.sums.size else None
+
+    def multiplied(self, numbers: Array) -> Statistics | None:
+        """The extents and means of the same arrays with every channel multiplied, without a histogram of them.
+
+        Args:
+            numbers: positive, float64 ``[channels]``.
+
+        Returns:
+            None where this does not have these channels.
+        """
+        if self.lows.shape != numbers.shape:
+            return None
+        lows, highs = self.lows * numbers, self.highs * numbers
+        low, high = float(lows.min()), float(highs.max())
+        return Statistics(low, high, sums=self.sums * numbers, lows=lows, highs=highs, arrays=self.arrays)
 
     def _count(self, numbers: Array) -> None:
         extent = max(self.high - self.low, abs(self.high), abs(self.low))
@@ -94,7 +114,8 @@ class Statistics:
             self.width = float(2.0 ** np.ceil(np.log2(extent * 1.25 / (BINS - 2))))
             self.first = int(np.floor(self.low / self.width))
         self._make_room()
-        places = np.floor(numbers / self.width).astype(np.int64) - self.first
+        places = np.divide(numbers, self.width, dtype=np.float64)  # a width is a power of two, so this is exact
+        places = np.floor(places, out=places).astype(np.int64) - self.first
         self.counts += np.bincount(places, minlength=BINS)
 
     def _make_room(self) -> None:

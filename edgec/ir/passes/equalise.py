@@ -19,6 +19,14 @@ LARGEST = 64.0
 
 
 @dataclass(frozen=True)
+class Scaled:
+    """What an equalised value is: the value ``name`` of before, its channels multiplied by ``numbers``, [channels]."""
+
+    name: str
+    numbers: Array
+
+
+@dataclass(frozen=True)
 class Equalise(Pass):
     """Cross-layer equalisation.
 
@@ -50,17 +58,27 @@ class Equalise(Pass):
     costly: float = 4.0
 
     def apply(self, model: Model) -> bool:
-        changed = False
-        done: set[Value] = set()
+        return bool(self.rewrite(model))
+
+    def rewrite(self, model: Model) -> dict[str, Scaled]:
+        """Do what :meth:`apply` does, and say which values are now multiples of others.
+
+        Every value that is new or computes something else than before has a new name, so a name that the model had
+        before still stands for the same numbers, but for rounding.
+
+        Returns:
+            Name of a value to what it is a multiple of.
+        """
+        done: dict[Value, Scaled] = {}
         for node in list(model.graph.nodes):
             found = stretch_from(node) if node.graph is model.graph else None
-            if found is None or done & set(found.scaled):
+            if found is None or done.keys() & found.scaled.keys():
                 continue
             numbers = self._numbers(found)
+            names = {value: value.name for value in found.scaled}
             if numbers is not None and self._rewrite(model.graph, found, numbers):
-                done |= set(found.scaled)
-                changed = True
-        return changed
+                done |= {value: Scaled(name, numbers * found.scaled[value]) for value, name in names.items()}
+        return {value.name: scaled for value, scaled in done.items()}
 
     def _numbers(self, found: Stretch) -> Array | None:
         """By what to multiply the channels, float64 ``[channels]``; None where it is not worth it."""

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx.helper
+import onnx.parser
 import pytest
 
+from edgec.converter.calibration.refining import IN_FLOAT
 from edgec.converter.convert import ConversionResult, convert
 from edgec.errors import UsageError
+from edgec.ir.graph import Model
 from edgec.ir.types import Array
+from edgec.runtime.onnxruntime import open_session
 from tests.schemas import validate
 
 
@@ -100,6 +105,50 @@ def test_the_same_data_choose_the_same(tmp_path: Path) -> None:
         result, _ = int8(tmp_path / name, 200.0)
         shas.append(result.artifact.read_bytes())
     assert shas[0] == shas[1]
+
+
+@pytest.mark.parametrize(
+    ("activation", "method"), [("Relu", "minmax"), ("HardSwish", "minmax"), ("Relu", "percentile")]
+)
+def test_only_what_equalisation_changed_beyond_factors_is_observed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, activation: str, method: str
+) -> None:
+    """The extents of channels multiply with them, histograms do not."""
+    from edgec.converter.calibration import collect
+
+    observed: list[set[str]] = []
+    real = collect.calibrate
+
+    def counting(model: Model, names: Sequence[str], *rest: Any, **options: Any) -> Any:
+        observed.append(set(names))
+        return real(model, names, *rest, **options)
+
+    monkeypatch.setattr(collect, "calibrate", counting)
+    _, entry = int8(tmp_path, 200.0, activation, method)
+    assert "equalisation" in entry["used"]
+    first, *again = observed
+    assert first >= {"x", "y"}
+    if (activation, method) == ("Relu", "minmax"):
+        assert not again
+    else:
+        assert len(again) == 1 and not again[0] & first
+
+
+def test_candidates_are_computed_in_float_with_their_integers_rounded(tmp_path: Path) -> None:
+    """The judge's session gives what NumPy gives for QuantizeLinear, DequantizeLinear and a product between them."""
+    generator = np.random.default_rng(0)
+    weights, x = generator.integers(-127, 128, (6, 5)).astype(np.int8), generator.normal(size=(4, 6)).astype(np.float32)
+    text = """<ir_version: 10, opset_import: ["" : 21]>
+    g (float[4,6] x) => (float[4,5] y) <float s = {0.02}, int8 z = {3}, float t = {0.01}, int8 o = {0}> {
+        q = QuantizeLinear (x, s, z) d = DequantizeLinear (q, s, z) e = DequantizeLinear (w, t, o) y = MatMul (d, e)
+    }"""
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+    onnx.save(model, tmp_path / "model.onnx")
+    session = open_session(tmp_path / "model.onnx", configuration=IN_FLOAT)
+    (found,) = session.run({"x": x}).values()
+    rounded = np.clip(np.round(x / np.float32(0.02)) + 3, -128, 127) - 3
+    np.testing.assert_allclose(found, (rounded * 0.02) @ (weights * 0.01), rtol=1e-5, atol=1e-5)
 
 
 def test_few_samples_are_compared_where_they_are_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,11 +32,31 @@ def test_every_number_is_counted_once_in_the_bin_that_holds_it(arrays: list[list
     assert np.array_equal(np.bincount(places, minlength=BINS), found.counts)
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 2**32 - 1))
+def test_channels_multiply_as_arrays_do(channels: int, count: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    factors = np.exp2(generator.integers(-3, 4, channels)).astype(np.float64)  # powers of two: nothing is rounded
+    plain, wanted = Statistics(), Statistics()
+    for array in generator.normal(size=(count, 2, channels, 3)).astype(np.float32):
+        plain.add(array)
+        wanted.add(array * factors[:, None].astype(np.float32))
+    found = plain.multiplied(factors)
+    assert found is not None and (found.low, found.high) == (wanted.low, wanted.high)
+    assert found.means is not None and wanted.means is not None
+    np.testing.assert_allclose(found.means, wanted.means, rtol=1e-12)
+    assert np.array_equal(found.lows, wanted.lows) and np.array_equal(found.highs, wanted.highs)
+    assert METHODS["minmax"](found) == METHODS["minmax"](wanted)
+    assert plain.multiplied(np.ones(channels + 1)) is None
+
+
 def test_what_is_not_finite_is_refused_and_not_counted() -> None:
     found = Statistics()
     assert not found.add(np.array([1.0, np.nan], np.float32))
     assert not found.add(np.array([np.inf], np.float32))
-    assert not found.counts.any() and found.low > found.high
+    assert not found.add(np.array([[[1.0, np.nan], [2.0, 3.0]]], np.float32))
+    assert not found.add(np.array([[[1.0, -np.inf], [2.0, 3.0]]], np.float32))
+    assert not found.counts.any() and found.low > found.high and not found.arrays and found.means is None
 
 
 def test_large_arrays_are_thinned_out_but_their_extent_is_exact() -> None:
