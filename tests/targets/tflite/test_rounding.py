@@ -297,3 +297,94 @@ def test_products_do_not_saturate_on_any_processor(tmp_path: Path) -> None:
     x = np.full((1, 64, 8, 8), 255, np.uint8)
     (found,) = open_session(model.SerializeToString(), optimise=True).run({"x": x}).values()
     assert np.unique(found).tolist() == [round(255 * 120 * 64 * 1e-4 / 90)]
+
+
+def transposed(
+    weights: tuple[int, ...], attributes: str, extent: int = 9, bias: bool = True, dtype: str = "int8"
+) -> str:
+    """A ConvTranspose whose result's scale is 128 times that of its sums: ties are everywhere."""
+    generator = np.random.default_rng(0)
+    group = 2 if "group" in attributes else 1
+    outputs = weights[1] * group
+    scales = np.float32(0.0173), np.float32(0.0091)
+    product = np.float32(scales[0] * scales[1])
+
+    def numbers(low: int, high: int, count: int) -> str:
+        return ", ".join(map(str, generator.integers(low, high, count)))
+
+    zero = 131 if dtype == "uint8" else 3
+    shape = ",".join(map(str, weights))
+    return f"""<ir_version: 10, opset_import: ["" : 22]>
+    g ({dtype}[1,{weights[0]},{extent},{extent}] x) => ({dtype}[1,{outputs},H,W] y) <
+      float xs = {{{scales[0]!s}}}, {dtype} xz = {{{zero}}}, float ws = {{{scales[1]!s}}}, int8 wz = {{0}},
+      int8[{shape}] w = {{{numbers(-127, 128, int(np.prod(weights)))}}}, float bs = {{{product!s}}}, int32 bz = {{0}},
+      int32[{outputs}] b = {{{numbers(-3000, 3000, outputs)}}},
+      float ys = {{{np.float32(128 * product)!s}}}, {dtype} yz = {{{zero}}}> {{
+      a = DequantizeLinear (x, xs, xz)
+      v = DequantizeLinear (w, ws, wz)
+      d = DequantizeLinear (b, bs, bz)
+      r = ConvTranspose <{attributes}> (a, v{", d" if bias else ""})
+      c = Relu (r)
+      y = QuantizeLinear (c, ys, yz)
+    }}"""
+
+
+def given(weights: tuple[int, ...], dtype: str = "int8", extent: int = 9) -> dict[str, Any]:
+    """Integers for :func:`transposed`."""
+    limits = np.iinfo(dtype)
+    shape = (1, weights[0], extent, extent)
+    integers = np.random.default_rng(1).integers(limits.min, limits.max + 1, shape)
+    return {"x": integers.astype(dtype)}
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("weights", "attributes"),
+    [
+        ((24, 24, 2, 2), "strides = [2, 2]"),
+        ((24, 1, 2, 2), "strides = [2, 2]"),
+        ((128, 4, 3, 3), "strides = [3, 3]"),
+        ((5, 7, 1, 1), "strides = [1, 1]"),
+        ((24, 6, 2, 2), "strides = [3, 3]"),
+        ((24, 6, 3, 2), "strides = [3, 2]"),
+        ((24, 6, 4, 4), "strides = [4, 4], pads = [1, 0, 2, 1]"),
+        ((24, 6, 2, 2), "strides = [2, 2], output_padding = [1, 0]"),
+        ((24, 6, 2, 2), "strides = [2, 2], group = 2"),
+        ((24, 6, 2, 2), "strides = [4, 4], dilations = [3, 2]"),
+    ],
+)
+def test_transposed_convolutions_round_the_sums_of_onnx_runtime(
+    weights: tuple[int, ...], attributes: str, bias: bool, dtype: str
+) -> None:
+    text = transposed(weights, attributes, bias=bias, dtype=dtype)
+    feeds = given(weights, dtype)
+    lowered = lower(text)
+    np.testing.assert_array_equal(run(lowered, feeds)["y"], reference(text, feeds))
+    assert "ConvTranspose" in " ".join(lowered.notes)
+
+
+def test_exact_sums_leave_those_of_onnx_runtime_at_ties() -> None:
+    weights = (24, 24, 2, 2)
+    text, feeds = transposed(weights, "strides = [2, 2]", extent=40), given(weights, extent=40)
+    expected = reference(text, feeds).astype(np.int64)
+    apart = np.abs(run(lower(text, precision="int8"), feeds)["y"] - expected)
+    assert apart.any() and apart.max() == 1
+
+
+def test_blocks_are_quantized_before_they_are_moved() -> None:
+    tiles = counts(lower(transposed((24, 6, 2, 2), "strides = [2, 2]")))
+    assert tiles["CONV_2D"] == tiles["DEPTH_TO_SPACE"] == 1 and not tiles["TRANSPOSE_CONV"]
+    gaps = counts(lower(transposed((24, 6, 2, 2), "strides = [3, 3]")))
+    assert gaps["TRANSPOSE_CONV"] == 1 and not gaps["DEPTH_TO_SPACE"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "attributes"), [((24, 6, 3, 3), "strides = [2, 2]"), ((130, 6, 2, 2), "strides = [2, 2]")]
+)
+def test_sums_in_an_order_of_their_own_stay_exact(weights: tuple[int, ...], attributes: str) -> None:
+    """Overlapping results, and more channels than ONNX Runtime adds in one row: exact sums, a tie away."""
+    text, feeds = transposed(weights, attributes), given(weights)
+    lowered = lower(text)
+    assert not {"DEQUANTIZE", "DIV"} & set(counts(lowered))
+    assert np.abs(run(lowered, feeds)["y"] - reference(text, feeds).astype(np.int64)).max() <= 1

@@ -15,6 +15,9 @@ bits:
 - QUANTIZE between integers of different scales (XNNPACK qs8-vcvt): scales as 8-bit fractions.
 - MUL and MEAN, where scales are in simple proportions: the zero point is added on the other side of rounding.
 
+TRANSPOSE_CONV rounds once, but ONNX Runtime has no integer kernel for ConvTranspose: its sums are those of float32,
+which exact ones leave at ties.  Where the order of these sums is known they are taken in it (:func:`sums_in_order`).
+
 Source: LiteRT kernels hard_swish.cc, batch_matmul.cc, ...; XNNPACK; measured by benchmarks/quantized.py.
 """
 
@@ -39,6 +42,11 @@ ONE_SCALE: Final = frozenset({"Sigmoid", "Tanh", "Softmax", "LogSoftmax"})
 
 EIGHT_BITS: Final = (DataType.INT8, DataType.UINT8)
 
+CHANNELS_IN_ORDER: Final = 128
+"""How many products ONNX Runtime's float32 matrix product adds one by one; longer sums are added in blocks.
+
+Source: ONNX Runtime 1.32, ``MLAS_SGEMM_STRIDEK``."""
+
 ORIGIN: Final = "edgec.arithmetic"
 """Key of a model's metadata: whose integer arithmetic the model means."""
 
@@ -59,6 +67,8 @@ def is_exact(node: Node, form: Form, storage: Storage) -> bool:
         return node.attr_str("mode", "nearest") == "nearest"
     if node.op == "MatMul":
         return node.operand(1) in storage.weights
+    if node.op == "ConvTranspose":
+        return not sums_in_order(node)
     if node.op == "GlobalAveragePool":
         return average(node, form, storage).agrees()
     if node.op == "Mul":
@@ -68,6 +78,25 @@ def is_exact(node: Node, form: Form, storage: Storage) -> bool:
         operand = storage.held.get(node.operand(0))
         return operand is not None and operand.scale == form.wanted.scale
     return node.op not in FIXED_POINT and (node.op not in ONE_SCALE or form.given == form.wanted)
+
+
+def sums_in_order(node: Node) -> bool:
+    """Whether LiteRT's float TRANSPOSE_CONV adds the products of a ConvTranspose as ONNX Runtime does.
+
+    ONNX Runtime multiplies matrices, channel after channel by fused multiply-adds, adds overlapping results and, last,
+    the bias.  XNNPACK adds all products of one result in one chain.  That is the same where no results overlap.
+
+    Source: ONNX Runtime 1.32, ``conv_transpose.cc``; XNNPACK's ``f32-igemm``; compared bit by bit on x86-64 with AVX2
+    (tests/targets/tflite/test_rounding.py).
+    """
+    weights = node.operand(1)
+    if not weights.is_static:
+        return False
+    channels, _, *kernel = weights.dims
+    strides, dilations = (node.attr_ints(name, [1] * len(kernel)) for name in ("strides", "dilations"))
+    spread = [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations)]
+    apart = all(size <= stride for size, stride in zip(spread, strides))
+    return apart and channels // node.attr_int("group", 1) <= CHANNELS_IN_ORDER
 
 
 def addition(node: Node, form: Form, storage: Storage) -> Addition | None:

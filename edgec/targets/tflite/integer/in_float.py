@@ -8,6 +8,8 @@
 - QLinearGlobalAveragePool: the sum of the integers in float32, where MEAN rounds otherwise.
 - QLinearSoftmax takes the reciprocal of the result's scale as a whole number: with a scale of 1/255, which is
   0.003921569 in float32, it counts 254 steps to 1.  That is always less than a step from what ONNX says.
+- ConvTranspose has no integer kernel in ONNX Runtime: its float32 sums are taken in the same order, the bias last, and
+  divided by the scale.
 
 Sources: see :mod:`edgec.targets.tflite.integer.rounding`; ``qlinear_softmax.cc`` of ONNX Runtime 1.31.
 """
@@ -17,6 +19,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgec.ir.types import Array, DataType
+from edgec.targets.tflite.builder import options
 from edgec.targets.tflite.call import Call, as_list
 from edgec.targets.tflite.integer.exactness import addition, average, product
 from edgec.targets.tflite.integer.rounding import (
@@ -29,6 +32,7 @@ from edgec.targets.tflite.integer.rounding import (
     nudged,
 )
 from edgec.targets.tflite.integer.storage import Form, Quantization, Storage
+from edgec.targets.tflite.operators.convolution import convolve
 from edgec.targets.tflite.program import T
 
 
@@ -50,6 +54,8 @@ def in_float(call: Call, form: Form, storage: Storage) -> T | None:
         return _average(call, average(node, form, storage))
     if node.op == "Softmax":
         return _softmax(call, form)
+    if node.op == "ConvTranspose":
+        return _transposed(call, form.wanted)
     return None
 
 
@@ -60,6 +66,52 @@ def _softmax(call: Call, form: Form) -> T | None:
         return None
     (made,) = as_list(call.lowerer.table["Softmax"].lower(call))
     return call.b.mul(made, call.b.scalar(float(factor), made))
+
+
+# transposed convolutions
+
+
+def _transposed(call: Call, wanted: Quantization) -> T:
+    """Sums as ONNX Runtime takes them, the bias added last, divided by the scale.
+
+    Square blocks that tile the result are channels of a 1x1 convolution: the faster kernel, and integers are moved by
+    DEPTH_TO_SPACE instead of floats.
+    """
+    b, side, source = call.b, call.lowerer.integers, call.raw(1).const
+    if source is None or not _tiles(call):
+        (made,) = as_list(call.lowerer.table["ConvTranspose"].lower(call))
+        return side.rounded(made, wanted)
+    inputs, outputs, block, _ = source.shape
+    channels = block * block * outputs
+
+    def load() -> Array:
+        return np.ascontiguousarray(source.numpy().transpose(2, 3, 1, 0).reshape(channels, 1, 1, inputs))
+
+    filters = b.lazy(DataType.FLOAT, (channels, 1, 1, inputs), load, call.node.operand(1).name)
+    nothing = b.constant(np.zeros(channels, np.float32))
+    y = convolve(call, call.x(0), filters, nothing, [(0, 0)] * 2, [1, 1], [1, 1], [1, 1], 0)
+    if call.has(2):
+        y = b.add(y, _repeated(call, call.raw(2), block * block))
+    y = b.quantize(side.rounded(y, wanted), wanted)
+    return b.one("DEPTH_TO_SPACE", [y], y.dtype, call.out_shape(), options("DepthToSpaceOptions", blockSize=block))
+
+
+def _tiles(call: Call) -> bool:
+    """Whether a transposed convolution makes one square block of every pixel, side by side."""
+    node, dims = call.node, call.dims(1)
+    block = dims[2]
+    if dims[2:] != (block, block) or node.attr_ints("strides", [1, 1]) != [block, block]:
+        return False
+    whole = [extent * block for extent in call.dims(0)[2:]] == list(call.out_dims()[2:])
+    return whole and node.attr_int("group", 1) == 1 and not any(node.attr_ints("pads", [0]))
+
+
+def _repeated(call: Call, bias: T, count: int) -> T:
+    """A bias for ``count`` blocks of channels."""
+    const = bias.const
+    if const is None:
+        return call.b.tile(bias, [count])
+    return call.b.lazy(bias.dtype, (bias.shape[0] * count,), lambda: np.tile(const.numpy(), count), bias.name)
 
 
 # averages

@@ -100,7 +100,7 @@ class Integers:
             if rescales(given, wanted):
                 x = builder.dequantize(x)
                 if divides_otherwise(given, wanted):
-                    x = self._rounded(x, wanted)
+                    x = self.rounded(x, wanted)
         return builder.quantize(x, wanted)
 
     def constant(self, value: Value, permutation: Permutation | None) -> T:
@@ -166,10 +166,10 @@ class Integers:
         if _has(x, held):
             return x
         if self.exact and x.dtype is DataType.FLOAT and held.dtype in EIGHT_BITS:
-            x = self._rounded(x, held)
+            x = self.rounded(x, held)
         return self._requantize(x, held)
 
-    def _rounded(self, x: T, held: Quantization) -> T:
+    def rounded(self, x: T, held: Quantization) -> T:
         """The multiples of a scale that are nearest to real numbers, so that QUANTIZE has no ties to decide.
 
         ONNX divides by the scale, XNNPACK multiplies by its reciprocal: of photographs, whose pixels are multiples of
