@@ -2,6 +2,7 @@
 
     python benchmarks/quantized.py --work WORK [--tensorflow-python TF/bin/python]
     python benchmarks/quantized.py --work WORK --models digits ppocr-det --samples 8
+    python benchmarks/quantized.py --work WORK --models ppocr-det --keep
     python benchmarks/quantized.py --work WORK --models --model mine=mine.onnx:samples.npy
 
 The models are those of int8_agreement.py and their samples; TF is an environment with edgec's extra [tensorflow], which
@@ -16,7 +17,8 @@ without VNNI), in float arithmetic (no optimisations), and, of whole models, as 
 steps, one unit of the quantized result: float outputs are compared in units of the scale of the DequantizeLinear that
 gives them (1 where float operators follow it).  Of operators it is also counted how many of LiteRT's integers are not
 those of the integer kernels, and how many are not those of float arithmetic either.  Writes docs/benchmarks/
-quantized.json and quantized.md.
+quantized.json and quantized.md; with --keep the rows of models that are not run stay, if they were measured on the same
+processor, with the same ONNX Runtime and as many samples.
 """
 
 from __future__ import annotations
@@ -360,6 +362,22 @@ def chosen(name: str, work: Path, python: Path | None) -> tuple[Path, Any] | Non
     return path, np.concatenate([held.calibration[:16], held.comparison])[:, 0]
 
 
+def kept(output: Path, count: int) -> list[dict[str, Any]]:
+    """The rows of an earlier run that may stand beside new ones; SystemExit where it was run otherwise."""
+    document = json.loads((output / "quantized.json").read_text())
+    if (document["samples"], document["processor"]) != (count, processor()):
+        raise SystemExit(f"{output}: {document['samples']} samples on {document['processor']}; nothing can be kept")
+    rows: list[dict[str, Any]] = document["rows"]
+    return rows
+
+
+def joined(earlier: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """New rows in the places of the earlier ones of the same models, new models last."""
+    measured = dict.fromkeys(row["model"] for row in rows)
+    order = dict.fromkeys([*(row["model"] for row in earlier), *measured])
+    return [row for name in order for row in (rows if name in measured else earlier) if row["model"] == name]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
@@ -368,7 +386,9 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--tensorflow-python", type=Path, help="python of an environment with edgec[tensorflow]")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks")
+    parser.add_argument("--keep", action="store_true", help="keep the rows of models that are not run")
     arguments = parser.parse_args()
+    earlier = kept(arguments.output, arguments.samples) if arguments.keep else []
     arguments.work.mkdir(parents=True, exist_ok=True)
     python = arguments.tensorflow_python.absolute() if arguments.tensorflow_python else None
     models = {name: chosen(name, arguments.work.resolve(), python) for name in arguments.models}
@@ -382,9 +402,10 @@ def main() -> None:
         if found is None:
             continue
         rows += measure(name, *found, arguments.work, arguments.samples)
-        document = {"samples": arguments.samples, "processor": processor(), "rows": rows}
+        shown = joined(earlier, rows)
+        document = {"samples": arguments.samples, "processor": processor(), "rows": shown}
         (arguments.output / "quantized.json").write_text(json.dumps(document, indent=1) + "\n")
-        (arguments.output / "quantized.md").write_text(table(rows, arguments.samples, processor()))
+        (arguments.output / "quantized.md").write_text(table(shown, arguments.samples, processor()))
 
 
 if __name__ == "__main__":

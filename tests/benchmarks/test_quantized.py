@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.quantized import PAIRS, WAYS, measure, table
+from benchmarks.quantized import PAIRS, WAYS, joined, kept, measure, processor, table
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
 
@@ -25,3 +26,14 @@ def test_every_operator_of_digits_is_within_one_step_however_it_was_quantized(tm
         assert all(counts["XNNPACK/integer"] == 0 for counts in row.get("differing", {}).values())
     assert sum(len(row["operators"]) > 4 for row in rows) == 4
     assert table(rows, 3, "").count("| digits |") == 5
+
+
+def test_rows_of_other_models_are_kept_if_they_were_measured_alike(tmp_path: Path) -> None:
+    first, second, third = ({"model": name, "quantized by": way} for name, way in (("a", "1"), ("b", "1"), ("b", "2")))
+    (tmp_path / "quantized.json").write_text(
+        json.dumps({"samples": 8, "processor": processor(), "rows": [first, second]})
+    )
+    assert joined(kept(tmp_path, 8), [third]) == [first, third]
+    assert joined([second, first], [third, {"model": "c"}]) == [third, first, {"model": "c"}]
+    with pytest.raises(SystemExit, match="8 samples"):
+        kept(tmp_path, 3)
