@@ -90,14 +90,14 @@ def test_a_dynamic_artifact_takes_every_batch(sleepers: Path) -> None:
 
 
 def test_two_artifacts_are_compared(sleepers: Path) -> None:
-    result = bench(sleepers / "2", versus=sleepers / "8", budget_s=4.0)
+    result = bench(sleepers / "2", versus=sleepers / "60", budget_s=6.0)  # so far apart that no load hides it
     (comparison,) = result.comparisons
     assert comparison.estimate is not None
     assert comparison.estimate.verdict is Verdict.CANDIDATE
     assert comparison.estimate.ratio < 0.7
     assert comparison.estimate.floor == 0.02
     validate(result.to_json())
-    assert all((sleepers / name / "measurements.jsonl").exists() for name in "28")
+    assert all((sleepers / name / "measurements.jsonl").exists() for name in ("2", "60"))
 
 
 def test_a_kept_floor_is_used_again(sleepers: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,7 @@ class Gated:
 @pytest.fixture(params=["batcher", "pipeline"])
 def make(request: pytest.FixtureRequest) -> Iterator[Callable[[Work], Flow]]:
     yield lambda work: Flow(request.param, work)
-    end = time.monotonic() + 5
+    end = time.monotonic() + LONG
     while (left := [t for t in threading.enumerate() if t.name.startswith("flow-")]) and time.monotonic() < end:
         gc.collect()
         time.sleep(0.05)
@@ -107,7 +107,7 @@ def test_close_without_draining_cancels_what_waits_and_ends_what_runs(make: Make
     work = Gated()
     flow = make(work)
     futures = [flow.submit(value) for value in range(5)]
-    assert work.entered.wait(5)
+    assert work.entered.wait(LONG)
     threading.Timer(0.05, work.gate.set).start()
     assert flow.target.close(drain=False)
     assert not wait(futures, 5).not_done
@@ -118,7 +118,7 @@ def test_work_that_hangs_leaves_no_future_undone(make: Make) -> None:
     work = Gated()
     flow = make(work)
     futures = [flow.submit(value) for value in range(4)]
-    assert work.entered.wait(5) and futures[3].cancel()
+    assert work.entered.wait(LONG) and futures[3].cancel()
     assert not flow.target.close(timeout=0.05)
     assert not wait(futures, 5).not_done
     assert isinstance(futures[0].exception(0), Closed)
@@ -130,7 +130,7 @@ def test_close_from_a_callback_does_not_wait_for_itself(make: Make) -> None:
     flow = make(double)
     future = flow.submit(3, callback=lambda _: closed.append(flow.target.close()))
     assert answer(future) == 6
-    assert flow.target.close(timeout=5) and closed == [False]
+    assert flow.target.close(timeout=LONG) and closed == [False]
 
 
 def test_an_error_in_the_block_cancels_what_has_not_begun(make: Make) -> None:
@@ -138,7 +138,7 @@ def test_an_error_in_the_block_cancels_what_has_not_begun(make: Make) -> None:
     flow = make(work)
     with pytest.raises(KeyError), flow.target:
         futures = [flow.submit(value) for value in range(5)]
-        assert work.entered.wait(5)
+        assert work.entered.wait(LONG)
         threading.Timer(0.05, work.gate.set).start()
         raise KeyError
     assert all(future.done() for future in futures) and futures[-1].cancelled()

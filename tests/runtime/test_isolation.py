@@ -79,7 +79,7 @@ def test_a_hang_is_stopped() -> None:
     began = time.monotonic()
     with pytest.raises(EdgecError, match=r"longer than 1.5 s") as caught:
         session.run(X)
-    assert caught.value.code == "EDG303" and time.monotonic() - began < 10
+    assert caught.value.code == "EDG303" and time.monotonic() - began < 30
     session.close()
 
 
@@ -103,7 +103,7 @@ def test_closing_ends_what_the_runtime_started() -> None:
     session = open_isolated(FACTORY, "grandchild")
     child = int(session.run(X)["pid"])
     session.close()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while _alive(child) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not _alive(child)

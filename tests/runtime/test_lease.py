@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,11 +56,18 @@ def test_a_lease_that_nobody_has_is_had_at_once(tmp_path: Path) -> None:
 
 def test_a_second_process_waits_visibly_and_the_wait_is_known(tmp_path: Path) -> None:
     told: list[str] = []
-    with held_elsewhere(tmp_path, 1.0) as process:
+
+    def tell(text: str) -> None:
+        """Let the other one end a while after we have said that we wait for it, however late that is."""
+        if not told:
+            threading.Timer(0.3, process.kill).start()
+        told.append(text)
+
+    with held_elsewhere(tmp_path) as process:
         began = time.monotonic()
-        with lease("cpu", folder=tmp_path, tell=told.append) as held:
+        with lease("cpu", folder=tmp_path, tell=tell) as held:
             assert time.monotonic() - began >= held.waited_s > 0.2
-        assert f"process {process.pid} (edgec {tmp_path} 1.0)" in told[0]
+        assert f"process {process.pid} (edgec {tmp_path} 60.0)" in told[0]
         assert "not measured" in told[0]
         assert "is free after" in told[1]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -11,9 +11,10 @@ import pytest
 from edgec.errors import EdgecError, UsageError
 from edgec.ir.types import Array
 from edgec.runtime.batching import adaptive_batch_size
-from edgec.runtime.measurement import DuelRules
+from edgec.runtime.measurement import DuelRules, loop
 from edgec.runtime.measurement.latency import LatencyRules
 
+from ..measurement.test_loop import Clock
 from .sessions import PlusOne, TwoInputs, sample
 
 QUICK = {
@@ -83,15 +84,28 @@ def test_noise_that_hides_the_answer_is_said() -> None:
     assert caught.value.code == "EDG702" and caught.value.exit_code == 7
 
 
-def test_a_real_session_is_measured_and_the_result_is_json() -> None:
-    session = PlusOne(seconds=0.002)
+class Lasting(PlusOne):
+    """Its runs last 2 ms of a clock that nothing else moves, whatever else the machine does."""
+
+    clock: Clock
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        self.clock.nanoseconds += 2_000_000
+        return super().run(feeds)
+
+
+def test_a_session_is_measured_by_the_timing_loop_and_the_result_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Lasting()
+    session.clock = Clock()
+    monkeypatch.setattr(loop, "time", session.clock)
     rules = {
-        "latency_rules": LatencyRules(budget_s=0.3, minimum_s=0.1, unstable_above=10, spread_above=10, drift_above=10),
-        "duel_rules": DuelRules(budget_s=0.3, minimum_s=0.1, unstable_above=10),
+        "latency_rules": LatencyRules(budget_s=0.3, minimum_s=0.0),
+        "duel_rules": DuelRules(budget_s=0.3, minimum_s=0.0),
     }
     choice = adaptive_batch_size(session, sample(1), 1.0, sizes=[1, 8], **rules)  # type: ignore[arg-type]
     assert choice.size == 8, "a run takes the same time for 8 as for 1"
     assert set(session.batches) == {1, 8}
+    assert choice.candidates[1].latency.median.value == pytest.approx(0.002)
     document = json.loads(json.dumps(choice.to_json()))
     assert document["size"] == 8 and document["candidates"][1]["duel"]["verdict"] == "candidate"
 

@@ -31,7 +31,7 @@ def batcher_threads() -> list[threading.Thread]:
 @pytest.fixture(autouse=True)
 def no_thread_stays() -> object:
     yield
-    end = time.monotonic() + 5
+    end = time.monotonic() + LONG
     while batcher_threads() and time.monotonic() < end:
         gc.collect()
         time.sleep(0.05)
@@ -82,7 +82,7 @@ def test_a_batch_goes_when_its_oldest_sample_has_waited_long_enough() -> None:
 def test_a_lone_client_waits_for_nobody() -> None:
     with DynamicBatcher(PlusOne(), max_batch=8, max_delay_s=LONG) as batcher:
         for value in range(20):
-            assert (batcher.run(sample(value), timeout=5)["y"] == value + 1).all()
+            assert (batcher.run(sample(value), timeout=LONG)["y"] == value + 1).all()
         assert batcher.statistics().sizes == {1: 20}
 
 
@@ -191,7 +191,7 @@ def test_the_oldest_shape_is_not_starved_by_a_busier_one() -> None:
         thread.start()
         try:
             for _ in range(10):
-                lone = batcher.run(sample(5, 3), timeout=5)
+                lone = batcher.run(sample(5, 3), timeout=LONG)
                 assert (lone["y"] == 6).all()
         finally:
             stop.set()
@@ -228,7 +228,7 @@ def test_a_full_queue_blocks_until_there_is_room() -> None:
     session = PlusOne(gate=gate)
     with DynamicBatcher(session, max_batch=1, queue_limit=2) as batcher:
         futures = [batcher.submit(sample(0))]
-        assert session.entered.wait(5)
+        assert session.entered.wait(LONG)
         futures += [batcher.submit(sample(value)) for value in (1, 2)]
         start = time.monotonic()
         with pytest.raises(QueueFull) as caught:
@@ -246,7 +246,7 @@ def test_a_full_queue_refuses_at_once_where_asked_to() -> None:
     session = PlusOne(gate=gate)
     with DynamicBatcher(session, max_batch=1, queue_limit=1, when_full="raise") as batcher:
         futures = [batcher.submit(sample(0))]
-        assert session.entered.wait(5)
+        assert session.entered.wait(LONG)
         futures.append(batcher.submit(sample(1)))
         with pytest.raises(QueueFull):
             batcher.submit(sample(2))
@@ -259,7 +259,7 @@ def test_a_cancelled_sample_does_not_run_and_leaves_room() -> None:
     session = PlusOne(gate=gate)
     with DynamicBatcher(session, max_batch=4, queue_limit=2, max_delay_s=0, when_full="raise") as batcher:
         running = batcher.submit(sample(0))
-        assert session.entered.wait(5)
+        assert session.entered.wait(LONG)
         first, second = batcher.submit(sample(1)), batcher.submit(sample(2))
         assert first.cancel() and not running.cancel()
         third = batcher.submit(sample(3))
@@ -303,7 +303,7 @@ def test_those_who_wait_for_room_are_told_when_it_closes() -> None:
     session = PlusOne(gate=gate)
     batcher = DynamicBatcher(session, max_batch=1, queue_limit=1)
     batcher.submit(sample(0))
-    assert session.entered.wait(5)
+    assert session.entered.wait(LONG)
     batcher.submit(sample(1))
     outcome: list[str] = []
 
@@ -318,7 +318,7 @@ def test_those_who_wait_for_room_are_told_when_it_closes() -> None:
     time.sleep(0.05)
     threading.Timer(0.05, gate.set).start()
     batcher.close(drain=False)
-    thread.join(5)
+    thread.join(LONG)
     assert outcome == ["EDG722"]
 
 
@@ -370,9 +370,9 @@ def test_a_pool_without_room_fails_the_samples_not_the_batcher() -> None:
     pool = HostPool(limit=64)
     with DynamicBatcher(PlusOne(), max_batch=32, pool=pool) as batcher:
         with pytest.raises(MemoryError):
-            batcher.run(sample(1), timeout=5)
+            batcher.run(sample(1), timeout=LONG)
         with pytest.raises(MemoryError):
-            batcher.run(sample(1), timeout=5)
+            batcher.run(sample(1), timeout=LONG)
         assert batcher.statistics().failed == 2
 
 
@@ -529,7 +529,7 @@ def test_a_lone_caller_runs_its_sample_itself_and_gives_way_to_others() -> None:
         lone = threading.Thread(target=batcher.run, args=(sample(1),))
         session.entered.clear()
         lone.start()
-        assert session.entered.wait(5)
+        assert session.entered.wait(LONG)
         futures = [batcher.submit(sample(value)) for value in range(3)]
         assert not wait(futures, 0.05).done, "the session is used by one thread at a time"
         session.gate.set()
@@ -546,13 +546,13 @@ def test_close_waits_for_a_caller_that_runs_its_sample_itself() -> None:
     results: list[float] = []
     lone = threading.Thread(target=lambda: results.append(float(batcher.run(sample(1))["y"][0])))
     lone.start()
-    assert session.entered.wait(5)
+    assert session.entered.wait(LONG)
     started = time.monotonic()
     assert session.gate is not None
     threading.Timer(0.1, session.gate.set).start()
     assert batcher.close()
     assert time.monotonic() - started >= 0.09
-    lone.join(5)
+    lone.join(LONG)
     assert results == [2]
 
 

@@ -64,7 +64,7 @@ def test_room_is_waited_for_and_the_end_is_told_to_everyone() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(5)
+        thread.join(LONG)
     assert sorted(ends, key=str) == [(1, "b"), (2, "c"), None, None]
     assert channel.depth().now == 0 and channel.depth().largest == 2
 
@@ -82,7 +82,7 @@ def test_those_who_wait_for_room_are_woken_for_several_items_at_once(monkeypatch
         while channel.depth().now < 4 and number < count - 8:  # the consumer is the slower one
             time.sleep(0.0001)
         assert channel.get() == (number, number)
-    producer.join(5)
+    producer.join(LONG)
     assert len(waits) <= count / 4 + 2
 
 
@@ -115,7 +115,7 @@ def test_a_number_that_waits_for_room_enters_when_all_others_have_left(monkeypat
         assert channel.get() == (number, number)
         channel.put(number + 8, number + 8)  # enters at once, since it never had to wait
     assert channel.get() == (7, 7)
-    late.join(5)
+    late.join(LONG)
     assert not late.is_alive()
     assert [channel.get() for _ in range(7)] == [(number, number) for number in range(8, 15)]
 

@@ -33,7 +33,7 @@ def pipeline_threads() -> list[threading.Thread]:
 @pytest.fixture(autouse=True)
 def no_thread_stays() -> Iterator[None]:
     yield
-    end = time.monotonic() + 5
+    end = time.monotonic() + LONG
     while pipeline_threads() and time.monotonic() < end:
         gc.collect()
         time.sleep(0.05)
@@ -394,7 +394,7 @@ def test_close_without_draining_ends_every_future() -> None:
 
     pipeline = Pipeline([Stage("a", held), Stage("b", double)], queue=10)
     futures = [pipeline.submit(value) for value in range(8)]
-    assert entered.wait(5)
+    assert entered.wait(LONG)
     threading.Timer(0.05, gate.set).start()
     assert pipeline.close(drain=False)
     assert not wait(futures, 5).not_done
