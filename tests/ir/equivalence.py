@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from edgec.ir.check import check_model
 from edgec.ir.graph import Model, Node
@@ -14,6 +13,7 @@ from edgec.ir.inference import CANONICAL_OPSET
 from edgec.ir.passes.base import parse_pipeline
 from edgec.ir.proto import all_nodes, model_to_proto
 from edgec.ir.text import from_text
+from tests.reference import computed
 
 Arrays = Mapping[str, "np.ndarray[Any, np.dtype[Any]]"]
 
@@ -36,16 +36,8 @@ def node_of(model: Model, op: str) -> Node:
 
 def run(model: Model, feeds: Arrays) -> list[Any]:
     """All outputs in order, computed by ONNX Runtime, without its own optimisations unless exact products need them."""
-    level = onnxruntime.GraphOptimizationLevel
     integers = any("Integer" in node.op or node.op.startswith("QLinear") for node in all_nodes(model.graph))
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = level.ORT_ENABLE_EXTENDED if integers else level.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.x64quantprecision", "1")  # else sums saturate on CPUs without VNNI
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    data = model_to_proto(model).SerializeToString()
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    return list(session.run(None, dict(feeds)))
+    return computed(model_to_proto(model).SerializeToString(), feeds, integer_kernels=integers)
 
 
 def random_feeds(model: Model, seed: int = 0) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
@@ -17,6 +16,7 @@ from edgec.converter.importers.onnx import ImportedModel, import_model
 from edgec.errors import EdgecError
 from edgec.ir.inference import infer_node
 from edgec.ir.proto import model_to_proto
+from tests.reference import computed
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -53,15 +53,8 @@ def saved(folder: Path, proto: ModelProto, name: str = "model.onnx") -> Path:
 
 def run(proto: ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
     """All outputs, computed by ONNX Runtime, without optimisations unless exact products need them."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    level = onnxruntime.GraphOptimizationLevel
     integers = any("Integer" in node.op_type or node.op_type.startswith("Q") for node in proto.graph.node)
-    options.graph_optimization_level = level.ORT_ENABLE_EXTENDED if integers else level.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.x64quantprecision", "1")  # else sums saturate on CPUs without VNNI
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return [np.asarray(item) for item in session.run(None, dict(feeds))]
+    return [np.asarray(item) for item in computed(proto.SerializeToString(), feeds, integer_kernels=integers)]
 
 
 def random_feeds(proto: ModelProto, seed: int = 0) -> dict[str, Array]:
