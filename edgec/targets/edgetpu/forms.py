@@ -6,10 +6,11 @@ from typing import Final
 
 import numpy as np
 
-from edgec.targets.edgetpu.judging import OK, Judgement, Rulebook, computed, first, parameter, uncertain, unsupported
+from edgec.targets.edgetpu.judging import computed, first, new_book, parameter
+from edgec.targets.judging import OK, Judgement, uncertain, unsupported
 from edgec.targets.tflite.graph import FlatOperator
 
-BOOK: Final = Rulebook()
+BOOK: Final = new_book()
 
 LARGEST_SOFTMAX: Final = 16000
 PLAIN_RESIZE: Final = 2

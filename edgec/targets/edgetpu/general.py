@@ -6,12 +6,13 @@ from typing import Final
 
 from ai_edge_litert import schema_py_generated as schema
 
-from edgec.targets.edgetpu.judging import OK, Judgement, Rulebook, computed, uncertain, unsupported
+from edgec.targets.edgetpu.judging import computed, new_book
+from edgec.targets.judging import OK, Judgement, uncertain, unsupported
 from edgec.targets.tflite.graph import FlatOperator
 
 INTEGERS: Final = ("int8", "uint8")
 
-BOOK: Final = Rulebook()
+BOOK: Final = new_book()
 
 KNOWN: Final = frozenset(
     "ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D EXPAND_DIMS FULLY_CONNECTED L2_NORMALIZATION LOGISTIC "

@@ -1,4 +1,4 @@
-"""What a rule says of an operator, and the books in which rules are kept.
+"""The form of the Edge TPU's rules, and what they ask of an operator.
 
 A rule is one fact and one small function, whose docstring is the documentation.  It sees one operator of an int8
 LiteRT graph.  What the rules say of an operator alone, and what becomes of it behind its neighbours (EDG419), is put
@@ -12,66 +12,23 @@ docs/edgetpu-evidence.md holds them against each other.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from edgec.targets.base import Verdict
-from edgec.targets.rules import define
+from edgec.targets.judging import Judgement, JudgingRule, Rulebook
 from edgec.targets.tflite.graph import FlatOperator, FlatTensor
 
 TARGET: Final = "edgetpu"
 
-
-@dataclass(frozen=True)
-class Judgement:
-    """What a rule says of one operator: the verdict, the reason, and what would help."""
-
-    verdict: Verdict = Verdict.OK
-    reason: str = ""
-    help: str = ""
-
-
-OK: Final = Judgement()
-
-
-def unsupported(reason: str, help: str = "") -> Judgement:
-    """The operator runs on the CPU."""
-    return Judgement(Verdict.UNSUPPORTED, reason, help)
-
-
-def uncertain(reason: str, help: str = "") -> Judgement:
-    """Nobody knows until it is compiled."""
-    return Judgement(Verdict.UNCERTAIN, reason, help)
-
-
 Judge = Callable[[FlatOperator], Judgement]
+Rule = JudgingRule[Judge]
 
 
-@dataclass(frozen=True)
-class Rule:
-    """A rule of this target: its code, and for which operators it is asked (empty for all)."""
-
-    code: str
-    judge: Judge
-    operators: tuple[str, ...] = ()
-
-
-class Rulebook(list[Rule]):
-    """Rules in the order in which they are asked."""
-
-    def rule(self, code: str, title: str, operators: str = "") -> Callable[[Judge], Judge]:
-        """Register a rule for the operators named (separated by blanks), or for all."""
-
-        def register(judge: Judge) -> Judge:
-            define(code, target=TARGET, title=title, documentation=inspect.getdoc(judge) or "")
-            self.append(Rule(code, judge, tuple(operators.split())))
-            return judge
-
-        return register
+def new_book() -> Rulebook[Judge]:
+    """Rules of this target, each of which sees one operator."""
+    return Rulebook(TARGET)
 
 
 def computed(operator: FlatOperator) -> list[FlatTensor]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from edgec.targets.edgetpu.judging import OK, Judgement, Rulebook, first, parameter, proper, uncertain, unsupported
+from edgec.targets.edgetpu.judging import first, new_book, parameter, proper
+from edgec.targets.judging import OK, Judgement, uncertain, unsupported
 from edgec.targets.tflite.graph import FlatOperator, FlatTensor
 
-BOOK: Final = Rulebook()
+BOOK: Final = new_book()
 
 MEAN_SEEN: Final = 64 * 128
 MEAN_REFUSED: Final = 256 * 128

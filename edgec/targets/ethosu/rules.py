@@ -10,14 +10,12 @@ them against what Vela does with a small graph.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
-from edgec.targets.base import Verdict
 from edgec.targets.ethosu import operators as table
+from edgec.targets.judging import OK, Judgement, Rulebook, uncertain, unsupported
 from edgec.targets.rules import define
 from edgec.targets.tflite.graph import FlatOperator, FlatTensor
 
@@ -25,56 +23,11 @@ TARGET: Final = "ethosu"
 COMPILED: Final = "EDG443"
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """What a rule says of one operator: the verdict, the reason, and what would help."""
-
-    verdict: Verdict = Verdict.OK
-    reason: str = ""
-    help: str = ""
-
-
-OK: Final = Judgement()
-
-
-def unsupported(reason: str, help: str = "") -> Judgement:
-    """The operator runs on the CPU."""
-    return Judgement(Verdict.UNSUPPORTED, reason, help)
-
-
-def uncertain(reason: str, help: str = "") -> Judgement:
-    """Only Vela knows."""
-    return Judgement(Verdict.UNCERTAIN, reason, help)
-
-
-Judge = Callable[[FlatOperator, bool], Judgement]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A rule of this target: its code, and for which operators it is asked (empty for all)."""
-
-    code: str
-    judge: Judge
-    operators: tuple[str, ...] = ()
-
-
-RULES: list[Rule] = []
+RULES: Final[Rulebook[Callable[[FlatOperator, bool], Judgement]]] = Rulebook(TARGET)
 """In the order in which they are asked; the first that says unsupported decides, then the first uncertain one."""
 
 
-def rule(code: str, title: str, operators: str = "") -> Callable[[Judge], Judge]:
-    """Register a rule for the operators named (separated by blanks), or for all."""
-
-    def register(judge: Judge) -> Judge:
-        define(code, target=TARGET, title=title, documentation=inspect.getdoc(judge) or "")
-        RULES.append(Rule(code, judge, tuple(operators.split())))
-        return judge
-
-    return register
-
-
-@rule("EDG430", "operator that the NPU does not have")
+@RULES.rule("EDG430", "operator that the NPU does not have")
 def known_operator(operator: FlatOperator, u85: bool) -> Judgement:
     """Ethos-U55 and U65 have 55 operators of LiteRT, the U85 74; all others, and custom operators, run on the
     CPU.
@@ -86,7 +39,7 @@ def known_operator(operator: FlatOperator, u85: bool) -> Judgement:
     return unsupported(f"the NPU has no {operator.title}", table.WAYS_OUT.get(operator.code, ""))
 
 
-@rule("EDG431", "element type that the NPU does not compute")
+@RULES.rule("EDG431", "element type that the NPU does not compute")
 def element_type(operator: FlatOperator, u85: bool) -> Judgement:
     """Feature maps are int8, uint8 or int16; on the U85, and with few operators on U55 and U65, int32 as well. Nothing
     is computed in float: a model with float inputs keeps its first QUANTIZE on the CPU.
@@ -111,7 +64,7 @@ def element_type(operator: FlatOperator, u85: bool) -> Judgement:
     return OK
 
 
-@rule("EDG432", "extent that is not constant")
+@RULES.rule("EDG432", "extent that is not constant")
 def constant_shapes(operator: FlatOperator, u85: bool) -> Judgement:
     """All extents are fixed when the model is compiled, except the first.
 
@@ -123,7 +76,7 @@ def constant_shapes(operator: FlatOperator, u85: bool) -> Judgement:
     return OK
 
 
-@rule("EDG433", "feature map without one scale")
+@RULES.rule("EDG433", "feature map without one scale")
 def quantization(operator: FlatOperator, u85: bool) -> Judgement:
     """Feature maps have one positive scale for all their channels; operators that only move data may have none.
 
@@ -142,7 +95,7 @@ def quantization(operator: FlatOperator, u85: bool) -> Judgement:
     return OK
 
 
-@rule("EDG434", "parameter that is not constant")
+@RULES.rule("EDG434", "parameter that is not constant")
 def constant_parameters(operator: FlatOperator, u85: bool) -> Judgement:
     """Axes, paddings, permutations, begins and sizes are constants, and so are biases. Weights that are computed may
     work in a fully connected layer of int8.
@@ -159,7 +112,7 @@ def constant_parameters(operator: FlatOperator, u85: bool) -> Judgement:
     return OK
 
 
-@rule("EDG435", "type of weights or bias", "CONV_2D DEPTHWISE_CONV_2D FULLY_CONNECTED TRANSPOSE_CONV")
+@RULES.rule("EDG435", "type of weights or bias", "CONV_2D DEPTHWISE_CONV_2D FULLY_CONNECTED TRANSPOSE_CONV")
 def weight_types(operator: FlatOperator, u85: bool) -> Judgement:
     """Weights have 8 bits, biases 32 or 64.
 
@@ -174,7 +127,7 @@ def weight_types(operator: FlatOperator, u85: bool) -> Judgement:
     return OK
 
 
-@rule("EDG436", "stride or window", "CONV_2D DEPTHWISE_CONV_2D AVERAGE_POOL_2D MAX_POOL_2D")
+@RULES.rule("EDG436", "stride or window", "CONV_2D DEPTHWISE_CONV_2D AVERAGE_POOL_2D MAX_POOL_2D")
 def window(operator: FlatOperator, u85: bool) -> Judgement:
     """Windows of a pooling have up to 65536 elements and a height of up to 256, those of an average over padded borders
     up to 8 by 8. On U55 and U65 strides above 3 need borders that are not padded and no dilation; a depthwise
@@ -218,7 +171,7 @@ def _padded(operator: FlatOperator) -> bool:
     return False
 
 
-@rule("EDG437", "resize factor", "RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR")
+@RULES.rule("EDG437", "resize factor", "RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR")
 def resize_factor(operator: FlatOperator, u85: bool) -> Judgement:
     """On U55 and U65 height and width are enlarged by the same 2, 4 or 8, by 2 where pixels have half centers; a single
     pixel is enlarged to any size. On the U85 a bilinear factor is a power of two; up to 1024, with aligned corners up
@@ -256,7 +209,7 @@ def _factor(after: int, before: int, aligned: bool) -> float:
     return (after - 1) / (before - 1) if aligned and before > 1 else after / before
 
 
-@rule("EDG438", "reduced axis", "MEAN ARG_MAX")
+@RULES.rule("EDG438", "reduced axis", "MEAN ARG_MAX")
 def reduced_axis(operator: FlatOperator, u85: bool) -> Judgement:
     """A mean has batch 1, reduces extents up to 4096, and over channels only where height, width or channels are 1. On
     U55 and U65 an arg-max goes over up to 127 channels.
@@ -284,7 +237,7 @@ def reduced_axis(operator: FlatOperator, u85: bool) -> Judgement:
     return OK
 
 
-@rule("EDG439", "scales that differ", "MAXIMUM MINIMUM")
+@RULES.rule("EDG439", "scales that differ", "MAXIMUM MINIMUM")
 def equal_scales(operator: FlatOperator, u85: bool) -> Judgement:
     """Both operands of a maximum or minimum have the scale and zero point of the result.
 
@@ -296,7 +249,7 @@ def equal_scales(operator: FlatOperator, u85: bool) -> Judgement:
     return OK if len(found) == 1 else unsupported("operands and result have different scales")
 
 
-@rule("EDG440", "stride of a transposed convolution", "TRANSPOSE_CONV")
+@RULES.rule("EDG440", "stride of a transposed convolution", "TRANSPOSE_CONV")
 def transposed_stride(operator: FlatOperator, u85: bool) -> Judgement:
     """On U55 and U65 a transposed convolution strides by 1 or 2, the same in height and width (one of them may be 1
     where image and kernel have that extent 1).
@@ -311,7 +264,7 @@ def transposed_stride(operator: FlatOperator, u85: bool) -> Judgement:
     return uncertain(f"strides by {height} and {width}")
 
 
-@rule("EDG441", "softmax over a large plane", "SOFTMAX")
+@RULES.rule("EDG441", "softmax over a large plane", "SOFTMAX")
 def softmax_plane(operator: FlatOperator, u85: bool) -> Judgement:
     """Height times width of what goes into a softmax is up to 65536.
 
@@ -322,7 +275,7 @@ def softmax_plane(operator: FlatOperator, u85: bool) -> Judgement:
     return unsupported(f"the plane has {plane} elements") if plane > 65536 else OK
 
 
-@rule("EDG442", "form that only Vela can judge", " ".join(table.JUDGED_BY_VELA))
+@RULES.rule("EDG442", "form that only Vela can judge", " ".join(table.JUDGED_BY_VELA))
 def only_vela(operator: FlatOperator, u85: bool) -> Judgement:
     """Slices with strides, transposes of large tensors on U55 and U65, reversals, gathers and scatters, variables, and
     recurrent layers with peepholes, projection, normalised or coupled gates have conditions that edgec does not
