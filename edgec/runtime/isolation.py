@@ -2,7 +2,8 @@
 
 Runtimes are native code: LiteRT aborts the process on some malformed artifacts.  A :class:`Worker` is one child
 (:mod:`edgec.runtime.worker`) that may host several sessions one after the other; starting one costs the import of
-NumPy and of the runtime that the session needs.
+NumPy and of the runtime that the session needs.  :class:`Workers` give every session a process of its own, and on Linux
+these are forked from one that has NumPy.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from edgec.runtime.session import Assignment, Session, TensorSpec
 DEFAULT_TIMEOUT_S = 300.0
 """Longest time that loading, or one run, may take, seconds."""
 
+FORKING = sys.platform == "linux"
+"""Whether :class:`Workers` fork."""
+
 STDERR_LINES = 8
 """How many of the child's last lines an error shows."""
 
@@ -50,6 +54,7 @@ class Worker:
         timeout_s: longest time for any one request, seconds; the child is killed when it takes longer.
         memory_limit: bytes of address space that the child may use, None for no limit.
         processors: numbers of the processors that it may run on, None for those of this process.
+        forking: let it fork for every session, of which there is one at a time; Linux only.
     """
 
     def __init__(
@@ -58,12 +63,16 @@ class Worker:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         memory_limit: int | None = None,
         processors: Collection[int] | None = None,
+        forking: bool = False,
     ):
         self._timeout_s = timeout_s
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed by close)
+        self._said = 0
         self._count = 0
+        self._hosted: set[int] = set()
         settings: dict[str, Any] = {"path": [entry or os.getcwd() for entry in sys.path], "memory_limit": memory_limit}
         settings["parent"] = os.getpid()
+        settings["forking"] = forking
         settings["processors"] = sorted(processors) if processors else None
         environment = dict(os.environ)
         environment.setdefault("OPENBLAS_NUM_THREADS", "1")  # the child computes nothing with NumPy
@@ -95,10 +104,18 @@ class Worker:
         self._count += 1
         request = {"call": "open", "session": self._count, "factory": factory, "path": os.fspath(path)}
         request["options"] = dict(options or {})
+        if not self._stderr.closed:
+            self._said = self._stderr.seek(0, os.SEEK_END)  # errors do not show what earlier sessions wrote
         reply, _ = self._call(request, {}, "EDG302", f"loading {Path(path).name}")
         session = IsolatedSession(self, self._count, _specs(reply["inputs"]), _specs(reply["outputs"]), Path(path).name)
-        session.opening = reply["opening"]
+        session.opening = {**reply["opening"], "forked": reply["forked"]}
+        self._hosted.add(self._count)
         return session
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is there and hosts no session."""
+        return not self._hosted and not self._stderr.closed and self._process.poll() is None
 
     def close(self) -> None:
         """End the child and everything that it started."""
@@ -187,7 +204,7 @@ class Worker:
 
     def _last_lines(self) -> list[str]:
         self._stderr.seek(0, os.SEEK_END)
-        self._stderr.seek(max(self._stderr.tell() - 8192, 0))
+        self._stderr.seek(max(self._stderr.tell() - 8192, self._said))
         text = self._stderr.read().decode("utf-8", "replace")
         return [line.rstrip() for line in text.splitlines() if line.strip()][-STDERR_LINES:]
 
@@ -229,7 +246,8 @@ class IsolatedSession:
         self._name = name
         self._owns = False
         self.opening: dict[str, Any] = {}
-        """``load_s``: seconds that loading took, imports not counted; ``base_bytes``: memory held before it."""
+        """``load_s``: seconds that loading took, imports not counted; ``base_bytes``: memory held before it;
+        ``forked``: whether the worker forked for it."""
         self.inputs = inputs
         self.outputs = outputs
 
@@ -275,7 +293,8 @@ class IsolatedSession:
         """Release the model, and end the worker where it was started for this session alone."""
         if self._owns:
             self._worker.close()
-        elif not self._worker._stderr.closed:
+        elif self._number in self._worker._hosted and not self._worker._stderr.closed:
+            self._worker._hosted.remove(self._number)
             request = {"call": "close", "session": self._number}
             self._worker._call(request, {}, "EDG303", f"closing {self._name}")
 
@@ -307,26 +326,35 @@ def open_isolated(
 class Workers:
     """Opens every session in a process of its own, so that the memory that one runtime took does not add to another's.
 
-    A context manager; what is still open at its end is closed.
+    On Linux these are forked from one worker, or from as many as there are sessions at the same time.  A context
+    manager; what is still open at its end is closed.
     """
 
     def __init__(self, *, timeout_s: float = DEFAULT_TIMEOUT_S, memory_limit: int | None = None):
         self._timeout_s = timeout_s
         self._memory_limit = memory_limit
-        self._sessions: list[Session] = []
+        self._workers: list[Worker] = []
 
     def open(self, factory: str, path: str | Path, options: Mapping[str, Any] | None = None) -> Session:
-        """See :func:`open_isolated`."""
-        session = open_isolated(factory, path, options, timeout_s=self._timeout_s, memory_limit=self._memory_limit)
-        self._sessions.append(session)
+        """Load a model in a process of its own, which ends when the session is closed.
+
+        Raises:
+            VerificationError: EDG302, see :meth:`Worker.open`.
+        """
+        worker = next((item for item in self._workers if item.idle), None) if FORKING else None
+        if worker is None:
+            worker = Worker(timeout_s=self._timeout_s, memory_limit=self._memory_limit, forking=FORKING)
+            self._workers.append(worker)
+        session = worker.open(factory, path, options)
+        session._owns = not session.opening.get("forked")
         return session
 
     def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        while self._sessions:
-            self._sessions.pop().close()
+        while self._workers:
+            self._workers.pop().close()
 
 
 def _specs(entries: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:

@@ -6,7 +6,6 @@ execution providers.
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 ALSO: Final = {
@@ -24,6 +23,8 @@ ALSO: Final = {
 
 def installed(package: str) -> tuple[str, str] | None:
     """The name and the version of the installed package that brings what `package` does; None where none is."""
+    from importlib.metadata import PackageNotFoundError, version  # the processes that run sessions do without it
+
     for name in (package, *ALSO.get(package, ())):
         try:
             return name, version(name)

@@ -1,9 +1,14 @@
 """The child process that runs sessions for :mod:`edgec.runtime.isolation`.
 
 Started as ``python -P worker.py SETTINGS`` where SETTINGS is a JSON object with ``path`` (the parent's ``sys.path``)
-``memory_limit`` (bytes of address space, or null) and ``processors`` (those to run on, or null).  Requests arrive on
-standard input, replies leave on what was standard output; the descriptor 1 itself is pointed at standard error, so that
-a chatty library cannot break the protocol.
+``memory_limit`` (bytes of address space, or null), ``processors`` (those to run on, or null) and ``forking``.  Requests
+arrive on standard input, replies leave on what was standard output; the descriptor 1 itself is pointed at standard
+error, so that a chatty library cannot break the protocol.
+
+With ``forking``, which needs Linux, this process loads no runtime: it forks for every session, and the copy answers
+until the session is closed.  So each has a process of its own, but NumPy is imported once.  It does so only if it has a
+single thread, because a lock that another one holds would stay locked in the copy; else it hosts sessions itself, and
+``forked`` in its reply is false.
 """
 
 from __future__ import annotations
@@ -11,21 +16,20 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import sys
 import time
 from typing import Any
+
+PRELOADED = ("edgec.runtime.memory", "edgec.runtime.specialised", "edgec.targets.base")
+"""What sessions of most kinds import and that loads no runtime: imported once, before the first fork."""
 
 
 def _prepare(settings: dict[str, Any]) -> int:
     """Take the reply channel out of the way, die with the parent, apply the memory limit; returns the channel."""
     channel = os.dup(1)
     os.dup2(2, 1)
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG, SIGKILL
-        if os.getppid() != settings["parent"]:
-            os._exit(0)
+    _die_with(settings["parent"])
     if settings["memory_limit"]:
         import resource
 
@@ -38,6 +42,47 @@ def _prepare(settings: dict[str, Any]) -> int:
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     return channel
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel end this process with its parent."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG; a fork does not inherit it
+        if os.getppid() != parent:
+            os._exit(0)
+
+
+def _has_one_thread() -> bool:
+    return len(os.listdir("/proc/self/task")) == 1
+
+
+def _fork() -> int | None:
+    """Go on as a copy of this process; it writes a byte to the returned descriptor before it ends in order.
+
+    In the process itself this returns None after the copy has ended in order.  If it ended otherwise, this process ends
+    in the same way, so that the parent sees how.
+    """
+    itself = os.getpid()
+    ended, ending = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(ended)
+        _die_with(itself)
+        return ending
+    os.close(ending)
+    _, status = os.waitpid(child, 0)
+    in_order = os.read(ended, 1)
+    os.close(ended)
+    if in_order:
+        return None
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
 
 
 def _give_memory_back() -> None:
@@ -108,6 +153,12 @@ def main() -> None:
 
     from edgec.runtime.framing import dtype_name, receive, send
 
+    if settings["forking"]:
+        for name in PRELOADED:
+            importlib.import_module(name)
+    forking = settings["forking"] and _has_one_thread()
+    ending: int | None = None
+    """Where the copy that was forked for the one session says that it ends in order."""
     read, write = _reader(0), _writer(channel)
     sessions: dict[int, Any] = {}
     timings: dict[int, Any] = {}
@@ -117,6 +168,10 @@ def main() -> None:
 
     while True:
         request, arrays = receive(read)
+        if forking and ending is None and request["call"] == "open":
+            ending = _fork()
+            if ending is None:
+                continue
         reply: dict[str, Any] = {}
         results: dict[str, Any] = {}
         try:
@@ -126,6 +181,7 @@ def main() -> None:
                     session, opening = _open(request["factory"], request["path"], request["options"])
                     sessions[number] = session
                     reply = {"inputs": specs(session.inputs), "outputs": specs(session.outputs), "opening": opening}
+                    reply["forked"] = ending is not None
                 case "run":
                     results = sessions[number].run(arrays)
                 case "assignment":
@@ -138,12 +194,16 @@ def main() -> None:
                 case "close":
                     session = sessions.pop(number)
                     timings.pop(number, None)
-                    session.close()
-                    del session
-                    _give_memory_back()
+                    if ending is None:  # a copy only has to end
+                        session.close()
+                        del session
+                        _give_memory_back()
         except Exception as error:  # whatever a runtime raises is reported, not fatal
             reply, results = {"error": _describe(error)}, {}
         send(write, reply, results)
+        if ending is not None and not sessions:  # closed, or it did not load
+            os.write(ending, b".")
+            os._exit(0)
         del arrays, results
 
 

@@ -41,6 +41,17 @@ class Misbehaving:
                 os.write(1, b"printed on standard output\n")
             case "fail":
                 raise RuntimeError("shapes are wrong")
+            case "identify":
+                return {"pid": np.array(os.getpid()), "parent": np.array(os.getppid())}
+            case "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "leave":
+                os._exit(0)
+            case "leave-with-7":
+                os._exit(7)
+            case "complain":
+                sys.stderr.write("I do not like it\n")
+                sys.stderr.flush()
             case "grandchild":
                 child = subprocess.Popen(["sleep", "60"])
                 return {"pid": np.array(child.pid)}

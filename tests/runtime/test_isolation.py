@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 
 from edgec.errors import EdgecError
-from edgec.runtime.isolation import Worker, open_isolated
+from edgec.runtime.isolation import FORKING, Worker, Workers, open_isolated
 
 FACTORY = "tests.runtime.factories:open_session"
 X = {"x": np.arange(4, dtype=np.float32).reshape(2, 2)}
@@ -103,10 +106,7 @@ def test_closing_ends_what_the_runtime_started() -> None:
     session = open_isolated(FACTORY, "grandchild")
     child = int(session.run(X)["pid"])
     session.close()
-    deadline = time.monotonic() + 30
-    while _alive(child) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not _alive(child)
+    assert _ends(child)
 
 
 def test_a_factory_that_does_not_exist_is_a_load_error() -> None:
@@ -122,6 +122,145 @@ def test_a_module_in_the_current_folder_is_not_imported_by_accident(
     monkeypatch.chdir(tmp_path)
     session = open_isolated(FACTORY, "echo")
     session.close()
+
+
+# workers that fork
+
+linux = pytest.mark.skipif(not FORKING, reason="workers fork on Linux only")
+
+
+@linux
+def test_sessions_of_workers_have_processes_of_their_own_forked_from_one() -> None:
+    with Workers() as workers:
+        found = []
+        for _ in range(3):
+            session = workers.open(FACTORY, "identify")
+            found.append({name: int(array) for name, array in session.run(X).items()})
+            session.close()
+            session.close()
+            assert _ends(found[-1]["pid"])
+        assert len({item["pid"] for item in found}) == 3 and len({item["parent"] for item in found}) == 1
+        assert os.getpid() not in {item["parent"] for item in found}
+        assert _alive(found[0]["parent"])
+    assert _ends(found[0]["parent"])
+
+
+@linux
+def test_workers_host_sessions_at_the_same_time() -> None:
+    with Workers() as workers:
+        one, other = workers.open(FACTORY, "identify"), workers.open(FACTORY, "identify")
+        assert int(one.run(X)["parent"]) != int(other.run(X)["parent"])
+        one.close()
+        again = workers.open(FACTORY, "identify")
+        pids = {int(session.run(X)["pid"]) for session in (other, again)}
+    assert len(pids) == 2 and all(_ends(pid) for pid in pids)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "message", "code"),
+    [
+        ("abort", "SIGABRT", "EDG303"),
+        ("segfault", "SIGSEGV", "EDG303"),
+        ("killed", "SIGKILL", "EDG303"),
+        ("leave", "ended with status 0", "EDG303"),
+        ("leave-with-7", "ended with status 7", "EDG303"),
+        ("abort-at-load", "SIGABRT", "EDG302"),
+    ],
+)
+def test_how_a_session_of_workers_ended_is_told_and_the_next_one_opens(behaviour: str, message: str, code: str) -> None:
+    with Workers() as workers:
+        with pytest.raises(EdgecError, match=message) as caught:
+            workers.open(FACTORY, behaviour).run(X)
+        assert caught.value.code == code
+        np.testing.assert_array_equal(workers.open(FACTORY, "echo").run(X)["x"], X["x"])
+
+
+def test_what_an_earlier_session_of_workers_wrote_is_not_told_of_a_later_one() -> None:
+    with Workers() as workers:
+        session = workers.open(FACTORY, "complain")
+        session.run(X)
+        session.close()
+        with pytest.raises(EdgecError) as caught:
+            workers.open(FACTORY, "fail").run(X)
+        assert "stderr" not in caught.value.details
+
+
+def test_a_session_of_workers_that_does_not_load_leaves_the_worker_usable() -> None:
+    with Workers() as workers:
+        for _ in range(2):
+            with pytest.raises(EdgecError, match="not that kind"):
+                workers.open(FACTORY, "echo", {"refuse": True})
+        np.testing.assert_array_equal(workers.open(FACTORY, "echo").run(X)["x"], X["x"])
+
+
+def test_a_hang_in_a_session_of_workers_is_stopped() -> None:
+    with Workers(timeout_s=1.5) as workers:
+        session = workers.open(FACTORY, "identify")
+        process = int(session.run(X)["pid"])
+        session.close()
+        session = workers.open(FACTORY, "hang")
+        began = time.monotonic()
+        with pytest.raises(EdgecError, match=r"longer than 1.5 s"):
+            session.run(X)
+        session.close()
+        assert time.monotonic() - began < 30
+    assert _ends(process)
+
+
+@linux
+def test_a_worker_with_threads_does_not_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("OpenBLAS starts no thread on one processor")
+    with Workers() as workers:
+        pids = set()
+        for _ in range(2):
+            session = workers.open(FACTORY, "identify")
+            assert not session.opening["forked"]  # type: ignore[attr-defined]
+            found = session.run(X)
+            assert int(found["parent"]) == os.getpid()
+            pids.add(int(found["pid"]))
+            session.close()
+    assert len(pids) == 2
+
+
+@linux
+@pytest.mark.parametrize("killed", ["worker", "program"])
+def test_no_copy_outlives_what_it_was_forked_for(killed: str) -> None:
+    """The worker dies, or the program that started it: the copy goes too."""
+    text = (
+        "import sys, time, numpy as np\n"
+        "from edgec.runtime.isolation import Workers\n"
+        f"session = Workers().open({FACTORY!r}, 'identify')\n"
+        "found = session.run({'x': np.zeros((2, 2), np.float32)})\n"
+        "print(int(found['pid']), int(found['parent']), flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    program = subprocess.Popen(
+        [sys.executable, "-c", text],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(item or os.getcwd() for item in sys.path)},
+    )
+    assert program.stdout is not None
+    copy, worker = (int(item) for item in program.stdout.readline().split())
+    if killed == "worker":
+        os.kill(worker, signal.SIGKILL)
+    else:
+        program.kill()
+    ended = _ends(copy)
+    program.kill()
+    program.wait()
+    program.stdout.close()
+    assert ended
+
+
+def _ends(process: int) -> bool:
+    """Whether a process ends within half a minute, however busy the machine is."""
+    deadline = time.monotonic() + 30
+    while _alive(process) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not _alive(process)
 
 
 def _alive(process: int) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +113,8 @@ class TFLite(Target):
 
     def doctor(self) -> list[Finding]:
         """Whether the LiteRT runtime is installed."""
+        from importlib import metadata
+
         try:
             version = metadata.version("ai-edge-litert")
         except metadata.PackageNotFoundError:
