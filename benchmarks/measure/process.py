@@ -29,13 +29,18 @@ class ProcessCost:
 
 
 def run_measured(command: Sequence[str], folder: Path, environment: dict[str, str] | None = None) -> ProcessCost:
-    """Run a command in `folder` to its end; user and system time of it and of all its waited-for children (wait4)."""
+    """Run a command in `folder` to its end; user and system time of it and of all its waited-for children (wait4).
+
+    Python may write bytecode, whatever this process was told, so that from the second run on edgec's is there, as it is
+    for the peers, which were installed: what is measured is the command, not the compilation of its source.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryFile() as log:
         result = Path(scratch) / "result.json"
         subprocess.run(
             [sys.executable, "-I", "-S", str(LAUNCHER), str(result), *command],
             cwd=folder,
-            env={**os.environ, **(environment or {})},
+            env={**inherited, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

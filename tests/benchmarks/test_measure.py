@@ -37,6 +37,13 @@ def test_the_memory_of_parent_and_child_is_added(tmp_path: Path) -> None:
     assert cost.peak_megabytes > 200 or sys.platform != "linux"
 
 
+def test_compiling_source_is_counted_in_the_first_run_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    (tmp_path / "module.py").write_text("found = True\n")
+    cost = run_measured([sys.executable, "-c", "import module"], tmp_path)
+    assert cost.returncode == 0 and list((tmp_path / "__pycache__").glob("module.*.pyc"))
+
+
 def test_a_failed_run_keeps_the_line_that_says_why(tmp_path: Path) -> None:
     cost = run_measured([sys.executable, "-c", "raise SystemExit('no such operator')"], tmp_path)
     assert summary([cost]) == {"ok": False, "returncode": 1, "message": "no such operator"}
