@@ -140,8 +140,8 @@ class Node:
         for attribute in self.attributes.values():
             if isinstance(attribute, Graph):
                 found.append(attribute)
-            elif isinstance(attribute, list):
-                found.extend(item for item in attribute if isinstance(item, Graph))
+            elif isinstance(attribute, list) and attribute and isinstance(attribute[0], Graph):
+                found.extend(attribute)  # the items of an attribute have one type
         return found
 
     def __repr__(self) -> str:

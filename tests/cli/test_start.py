@@ -80,3 +80,20 @@ def test_a_reader_that_goes_away_is_no_error_message() -> None:
 
 def test_the_module_and_the_script_are_the_same_program() -> None:
     assert edgec("--version").stdout.startswith("edgec ")
+
+
+def test_the_garbage_collector_looks_seldom_while_a_command_runs_and_is_spared_the_end() -> None:
+    """What imports made is left to the end of the process; a caller inside Python keeps its own settings."""
+    script = (
+        "import gc, json, sys\nfrom edgec.cli.main import main\nfound = [gc.get_threshold()]\n"
+        "for arguments in (['--version'], None):\n"
+        "    main(arguments)\n    found.append([gc.get_threshold(), gc.get_freeze_count() > 0])\n"
+        "print(json.dumps([found, gc.isenabled()]), file=sys.stderr)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, "--version"], env=environment(), capture_output=True, text=True, check=True
+    )
+    (before, inside, own), enabled = json.loads(result.stderr)
+    assert inside == [before, False]
+    assert own == [[50_000, 20, 10], True]
+    assert enabled

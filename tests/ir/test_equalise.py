@@ -7,7 +7,7 @@ import pytest
 
 from edgec.ir.graph import Model
 from edgec.ir.passes.base import parse_pipeline
-from edgec.ir.passes.equalise import Equalise
+from edgec.ir.passes.equalise import Equalise, _median
 from edgec.ir.types import Array
 from tests.ir.equivalence import model_of, ops_of, random_feeds, run
 
@@ -159,3 +159,9 @@ def test_a_product_with_numbers_along_another_axis_is_left() -> None:
     constants = "float[4,1,1,1] f = {1.0,2.0,3.0,4.0}"
     model = typed(body("y = Mul (c, f)", constants, shape="float[4,4,6,6]"))
     assert not Equalise(extents=extents(model)).apply(model)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+def test_the_median_is_numpys(count: int) -> None:
+    numbers = np.random.default_rng(count).normal(size=count)
+    assert _median(numbers) == np.median(numbers)

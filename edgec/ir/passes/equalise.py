@@ -90,7 +90,7 @@ class Equalise(Pass):
         largest = float(extent.max())
         if not largest > 0:
             return None
-        middle = max(float(np.median(extent)), largest / LARGEST)
+        middle = max(_median(extent), largest / LARGEST)
         if largest / middle < (self.costly if found.added else self.least):
             return None
         extent = np.maximum(extent, largest / LARGEST)
@@ -122,6 +122,12 @@ class Equalise(Pass):
         for value in found.scaled:
             value.name = graph.unique(f"{value.name}_equalised")
         return True
+
+
+def _median(numbers: Array) -> float:
+    """As ``numpy.median`` of finite numbers, which imports ``numpy.ma`` to look for others."""
+    ordered, half = np.sort(numbers), numbers.size // 2
+    return float(ordered[half]) if numbers.size % 2 else float((ordered[half - 1] + ordered[half]) / 2)
 
 
 def _factor(found: Stretch, node: Node) -> float:
