@@ -17,7 +17,7 @@ from edgec.converter.calibration.data import CalibrationData
 from edgec.converter.calibration.statistics import BINS, DRAWN, Calibration
 from edgec.converter.manifest import sha256
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Raised when statistics are collected in another way."""
 FAST: Final = 1
 """NumPy's ``savez_compressed`` takes zlib's default, which takes three times the time for 6 % less."""
@@ -43,20 +43,26 @@ def key_of(model: Path, data: CalibrationData) -> str | None:
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
-def load(folder: Path, key: str) -> Calibration | None:
-    """What was stored under a key; None when nothing was, or it cannot be read."""
-    try:
-        with np.load(folder / f"{key}.npz", allow_pickle=False) as arrays:
-            return Calibration.from_arrays(dict(arrays))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
+def load(folder: Path, key: str, *, histograms: bool = True) -> Calibration | None:
+    """What was stored under a key, without histograms only if these are not needed; None if there is nothing usable."""
+    for with_them in (True,) if histograms else (True, False):
+        try:
+            with np.load(_file(folder, key, with_them), allow_pickle=False) as arrays:
+                return Calibration.from_arrays(dict(arrays))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            continue
+    return None
+
+
+def _file(folder: Path, key: str, histograms: bool) -> Path:
+    return folder / f"{key}{'' if histograms else '-extents'}.npz"
 
 
 def _archive(stream: BinaryIO) -> zipfile.ZipFile:
     return zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=FAST)
 
 
-def store(folder: Path, key: str, found: Calibration) -> None:
+def store(folder: Path, key: str, found: Calibration, *, histograms: bool = True) -> None:
     """Keep statistics; a folder that cannot be written to is no error, the next run only calibrates anew."""
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +72,7 @@ def store(folder: Path, key: str, found: Calibration) -> None:
                 for item, array in found.to_arrays().items():
                     with file.open(f"{item}.npy", "w") as member:
                         np.lib.format.write_array(member, array, allow_pickle=False)
-            os.replace(name, folder / f"{key}.npz")
+            os.replace(name, _file(folder, key, histograms))
         except BaseException:
             os.unlink(name)
             raise

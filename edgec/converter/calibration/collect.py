@@ -11,14 +11,18 @@ import numpy as np
 from edgec.converter.calibration import cache
 from edgec.converter.calibration.data import NAMED, CalibrationData
 from edgec.converter.calibration.statistics import Calibration, Statistics
+from edgec.converter.verification.data import Feeds
 from edgec.errors import EdgecError, UsageError
 from edgec.ir.copy_model import copy_model
 from edgec.ir.graph import Model
+from edgec.ir.types import Array
 from edgec.ir.writer import write_model
 from edgec.runtime.session import Session
 
 THREADS = 2
 """Threads inside an operator: calibration shares the machine."""
+
+Seen = Callable[[int, Feeds, Mapping[str, Array]], object]
 
 
 def calibrate(
@@ -28,6 +32,8 @@ def calibrate(
     *,
     progress: Callable[[str], object] = lambda step: None,
     cache_folder: Path | None = None,
+    histograms: bool = True,
+    seen: Seen | None = None,
 ) -> Calibration:
     """Statistics of the named values over all samples.
 
@@ -38,24 +44,28 @@ def calibrate(
         names: names of values of the main graph, float32.
         cache_folder: where statistics are kept between runs, keyed by the model's and the data's bytes; None for
             nowhere.  Callables are never cached.
+        histograms: whether histograms are needed; the extents and means are known without.
+        seen: called with the number of every sample, the sample, and the outputs, those of the model among them; not
+            where the statistics were in the cache.
 
     Raises:
         UsageError: EDG005, EDG006 for data that does not fit; EDG031 where it holds NaN or infinity, or makes the model
             compute them; EDG032 where it holds no sample.
         EdgecError: EDG033 when ONNX Runtime cannot run the model.
     """
+    values = {name: Statistics(counted=histograms) for name in names}
     with tempfile.TemporaryDirectory(prefix="edgec-calibration-") as folder:
         path = Path(folder) / "model.onnx"
         observed, handed = _observed(model, names)
         write_model(observed, path)
         key = None if cache_folder is None else cache.key_of(path, data)
         if cache_folder is not None and key is not None:
-            known = cache.load(cache_folder, key)
+            known = cache.load(cache_folder, key, histograms=histograms)
             if known is not None:
                 return _noted(known, model, data)
-        found = _run(path, model, names, handed, data, progress)
+        found = _run(path, model, values, handed, data, progress, seen)
     if cache_folder is not None and key is not None:
-        cache.store(cache_folder, key, found)
+        cache.store(cache_folder, key, found, histograms=histograms)
     return _noted(found, model, data)
 
 
@@ -78,21 +88,20 @@ def _observed(model: Model, names: Sequence[str]) -> tuple[Model, dict[str, str]
 def _run(
     path: Path,
     model: Model,
-    names: Sequence[str],
+    values: dict[str, Statistics],
     handed: Mapping[str, str],
     data: CalibrationData,
     progress: Callable[[str], object],
+    seen: Seen | None,
 ) -> Calibration:
     from edgec.runtime.onnxruntime import open_session
 
-    wanted = set(names)
-    values = {name: Statistics() for name in names}
     try:
         session = open_session(path, threads=THREADS)
     except EdgecError as error:
         raise _not_run(error) from error
     try:
-        count = _observe(session, model, wanted, values, handed, data, progress)
+        count = _observe(session, model, values, handed, data, progress, seen)
     except KeyboardInterrupt as cancelled:
         raise KeyboardInterrupt("the calibration was cancelled; its statistics are not kept") from cancelled
     session.close()
@@ -104,11 +113,11 @@ def _run(
 def _observe(
     session: Session,
     model: Model,
-    wanted: set[str],
     values: dict[str, Statistics],
     handed: Mapping[str, str],
     data: CalibrationData,
     progress: Callable[[str], object],
+    seen: Seen | None,
 ) -> int:
     """Take every sample into account; how many there were."""
     inputs = [value.name for value in model.graph.inputs]
@@ -118,7 +127,7 @@ def _observe(
         progress(f"calibrating, sample {count + 1}" if total is None else f"calibrating: {count + 1} of {total}")
         for name in inputs:
             _require_finite(name, feeds[name], count)
-            if name in wanted:
+            if name in values:
                 values[name].add(feeds[name])
         try:
             results = session.run(feeds)
@@ -126,13 +135,15 @@ def _observe(
             raise _not_run(error) from error
         for name, array in results.items():
             inner = handed[name]
-            if inner in wanted and not values[inner].add(array):
+            if inner in values and not values[inner].add(array):
                 raise UsageError(
                     "EDG031",
                     f"the model computes NaN or infinity for sample {count} of the calibration data",
                     where=f"value '{inner}'",
                     help="leave the sample out, or check its preprocessing",
                 )
+        if seen is not None:
+            seen(count, feeds, results)
         count += 1
     return count
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from edgec.converter.calibration.data import CalibrationData
 from edgec.converter.calibration.interface import integer_interface
@@ -20,6 +20,9 @@ from edgec.ir.passes.equalise import Scaled
 from edgec.ir.passes.quantize import Quantize
 from edgec.ir.quantization import Affine, QuantizationRules, Range
 from edgec.ir.types import Array, DataType
+
+if TYPE_CHECKING:
+    from edgec.converter.calibration.refining import Floats
 
 METHOD: Final = "minmax"
 AUTOMATIC: Final = "auto"
@@ -152,12 +155,17 @@ def _calibrated(
             help="--precision float32",
             exit=EXIT_UNSUPPORTED,
         )
-    found = _statistics(made, names, options, structure_only, progress)
+    floats = None
+    if options.data is not None and rules.activation is not DataType.INT16:
+        from edgec.converter.calibration.refining import Floats
+
+        floats = Floats.of(model, options.data.count(model))
+    found = _statistics(made, names, options, structure_only, progress, floats)
     chosen = _planned(model, rules, options, found, _methods(options)[0])
     if found is not None and options.data is not None:
         chosen = replace(chosen, keep=_honest(made, chosen.ranges))
         if rules.activation is not DataType.INT16:
-            chosen = _refined(made, chosen, options, options.data, found, progress)
+            chosen = _refined(made, chosen, options, options.data, found, floats, progress)
             model = made.model
     passes: list[Pass] = [chosen] if select is None else select(made, chosen)
     made.entry["float_nodes"] = _left_out(model, {node for item in passes for node in _integers(item, model)})
@@ -180,6 +188,7 @@ def _statistics(
     options: PrecisionOptions,
     structure_only: bool,
     progress: Callable[[str], object],
+    floats: Floats | None,
 ) -> Calibration | None:
     """What the values take on the data; None where there is none and made-up ranges do."""
     if options.data is None:
@@ -195,7 +204,15 @@ def _statistics(
         )
     from edgec.converter.calibration.collect import calibrate
 
-    found = calibrate(made.model, names, options.data, progress=progress, cache_folder=options.cache)
+    found = calibrate(
+        made.model,
+        names,
+        options.data,
+        progress=progress,
+        cache_folder=options.cache,
+        histograms=_needs_histograms(options),
+        seen=None if floats is None else floats.take,
+    )
     made.notes.extend(found.notes)
     made.entry.update(method=options.method, samples=found.samples, calibration=found.origin)
     inputs = [value.name for value in made.model.graph.inputs]
@@ -208,6 +225,10 @@ def _statistics(
 def _methods(options: PrecisionOptions) -> tuple[str, ...]:
     """The methods to compare, or the one that was asked for."""
     return COMPARED if options.method == AUTOMATIC else (options.method,)
+
+
+def _needs_histograms(options: PrecisionOptions) -> bool:
+    return any(method != METHOD for method in _methods(options))
 
 
 def _planned(
@@ -237,6 +258,7 @@ def _refined(
     options: PrecisionOptions,
     data: CalibrationData,
     found: Calibration,
+    floats: Floats | None,
     progress: Callable[[str], object],
 ) -> Quantize:
     """Equalise channels and correct biases where that measurably helps, with each method that is to be compared.
@@ -256,11 +278,18 @@ def _refined(
             known = _known_before(names, found, scaled if METHODS[method] is minmax else {})
             unknown = [name for name in names if name not in known.values]
             if unknown:
-                seen = calibrate(model, unknown, data, progress=progress, cache_folder=options.cache)
+                seen = calibrate(
+                    model,
+                    unknown,
+                    data,
+                    progress=progress,
+                    cache_folder=options.cache,
+                    histograms=_needs_histograms(options),
+                )
                 known.values.update(seen.values)
             return plan(model, known, method)
 
-        return refine(made.model, plan(made.model, found, method), found, data, observe, progress)
+        return refine(made.model, plan(made.model, found, method), found, data, observe, progress, floats)
 
     method, *others = _methods(options)
     refined = tried(method)

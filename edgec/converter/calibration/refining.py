@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import count, islice
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Final
@@ -100,6 +100,7 @@ def refine(
     data: CalibrationData,
     observe: Callable[[Model, Mapping[str, Scaled]], Quantize],
     progress: Callable[[str], object] = lambda step: None,
+    floats: Floats | None = None,
 ) -> Refined:
     """The better of the model as it is and equalised, each with its biases corrected or not.
 
@@ -108,12 +109,13 @@ def refine(
         chosen: how it would be quantized, with the means of channels.
         found: its statistics.
         observe: calibrates an equalised model, as far as it differs, and says how to quantize it.
+        floats: what was kept of the calibration of ``model``.
     """
     with tempfile.TemporaryDirectory(prefix="edgec-refining-") as folder:
-        judge = _Judge(model, data, Path(folder), found.samples)
+        judge = _Judge(model, data, Path(folder), found.samples, floats)
         corrected = (BIAS_CORRECTION,) if chosen.means else ()
-        best = Refined(model, chosen, corrected, samples=len(judge.feeds))
-        if not judge.outputs:
+        best = Refined(model, chosen, corrected, samples=len(judge.floats.feeds))
+        if not judge.floats.outputs:
             return best
         scores = best.scores
         progress("quantizing as it is")
@@ -154,41 +156,78 @@ def _label(used: tuple[str, ...]) -> str:
     return "+".join(used) or "none"
 
 
+@dataclass
+class Floats:
+    """Calibration samples, taken evenly from all, and what the float model gives for them.
+
+    Attributes:
+        outputs: names of the float outputs.
+        step: every how many samples one is taken; 0 for none.
+        feeds: the samples; fewer where they and the outputs take more than :data:`BYTES`.
+        wanted: the float outputs for each of them.
+    """
+
+    outputs: list[str]
+    step: int
+    feeds: list[Feeds] = field(default_factory=list)
+    wanted: list[Mapping[str, Array]] = field(default_factory=list)
+    _left: int = field(default_factory=lambda: BYTES)
+
+    @classmethod
+    def of(cls, model: Model, samples: int | None) -> Floats:
+        """Nothing yet.
+
+        Args:
+            samples: how many there are; None where that is not known, so that none can be taken.
+        """
+        graph = model.graph
+        outputs = [name for name, value in zip(graph.output_names, graph.outputs) if value.dtype.is_float]
+        return cls(outputs, -(-samples // SAMPLES) if samples and outputs else 0)
+
+    @property
+    def full(self) -> bool:
+        """Whether no more are taken."""
+        return self._left <= 0
+
+    def take(self, number: int, feeds: Feeds, results: Mapping[str, Array]) -> None:
+        """Keep a sample, if it is one of them, with its results."""
+        if not self.step or number % self.step or self.full:
+            return
+        self.feeds.append(feeds)
+        self.wanted.append({name: results[name] for name in self.outputs})
+        self._left -= sum(array.nbytes for array in (*feeds.values(), *self.wanted[-1].values()))
+
+
 class _Judge:
     """Scores of quantized models against the float model on calibration samples, taken evenly from all.
 
     Attributes:
-        feeds: the samples; fewer where they and the outputs take more than :data:`BYTES`.
-        outputs: names of the float outputs.
+        floats: the samples, and what the float model gives for them.
     """
 
-    def __init__(self, model: Model, data: CalibrationData, folder: Path, samples: int):
+    def __init__(self, model: Model, data: CalibrationData, folder: Path, samples: int, known: Floats | None):
         self._folder = folder
-        self.feeds: list[Feeds] = []
-        self.outputs = [
-            name for name, value in zip(model.graph.output_names, model.graph.outputs) if value.dtype.is_float
-        ]
-        self._wanted: list[Mapping[str, Array]] = []
-        if not self.outputs:
-            return
-        taken = islice(data.samples(model), 0, samples, -(-samples // SAMPLES))
-        left = BYTES
+        self.floats = Floats.of(model, samples)
+        if known is not None and known.feeds and known.step == self.floats.step:
+            self.floats = known
+        elif self.floats.outputs:
+            self._run(model, data, samples)
+
+    def _run(self, model: Model, data: CalibrationData, samples: int) -> None:
         with self._opened(model) as session:
-            for feeds in taken:
-                found = session.run(feeds)
-                self.feeds.append(feeds)
-                self._wanted.append({name: found[name] for name in self.outputs})
-                left -= sum(array.nbytes for array in (*feeds.values(), *self._wanted[-1].values()))
-                if left <= 0:
+            taken = islice(data.samples(model), 0, samples, self.floats.step)
+            for number, feeds in zip(count(step=self.floats.step), taken):
+                self.floats.take(number, feeds, session.run(feeds))
+                if self.floats.full:
                     break
 
     def score(self, model: Model, chosen: Quantize) -> float:
         """SQNR in dB of the worst output, all samples taken together."""
         quantized = copy_model(model)
         chosen.apply(quantized)
-        differences = {name: Difference() for name in self.outputs}
+        differences = {name: Difference() for name in self.floats.outputs}
         with self._opened(quantized) as session:
-            for feeds, wanted in zip(self.feeds, self._wanted, strict=True):
+            for feeds, wanted in zip(self.floats.feeds, self.floats.wanted, strict=True):
                 found = session.run(feeds)
                 for name, difference in differences.items():
                     difference.add(wanted[name], found[name])

@@ -29,6 +29,7 @@ class Statistics:
         sums: of the means along axis 1 (channels), one per array; empty where ranks or extents differ.
         lows, highs: smallest and largest number of every channel, float64; empty where ``sums`` is.
         arrays: how many arrays were taken into account.
+        counted: whether there is a histogram; without, ``counts`` stay zero.
     """
 
     low: float = np.inf
@@ -40,6 +41,7 @@ class Statistics:
     lows: Array = field(default_factory=lambda: np.zeros(0))
     highs: Array = field(default_factory=lambda: np.zeros(0))
     arrays: int = 0
+    counted: bool = True
 
     @property
     def constant(self) -> bool:
@@ -58,6 +60,8 @@ class Statistics:
         if not (np.isfinite(low) and np.isfinite(high)):
             return False
         self.low, self.high = min(self.low, low), max(self.high, high)
+        if not self.counted:
+            return True
         flat = array.reshape(-1)
         step = -(-flat.size // DRAWN)
         self._count(flat[:: step | 1] if step > 1 else flat)  # an odd stride does not walk along a column of an image
@@ -104,7 +108,9 @@ class Statistics:
             return None
         lows, highs = self.lows * numbers, self.highs * numbers
         low, high = float(lows.min()), float(highs.max())
-        return Statistics(low, high, sums=self.sums * numbers, lows=lows, highs=highs, arrays=self.arrays)
+        return Statistics(
+            low, high, sums=self.sums * numbers, lows=lows, highs=highs, arrays=self.arrays, counted=False
+        )
 
     def _count(self, numbers: Array) -> None:
         extent = max(self.high - self.low, abs(self.high), abs(self.low))
@@ -174,7 +180,9 @@ class Calibration:
                 key: np.concatenate([np.zeros(0), *(getattr(item, key) for item in items)])
                 for key in ("sums", "lows", "highs")
             },
-            "channels": np.array([[item.sums.size, item.arrays] for item in items], np.int64).reshape(-1, 2),
+            "channels": np.array([[item.sums.size, item.arrays, item.counted] for item in items], np.int64).reshape(
+                -1, 3
+            ),
         }
 
     @classmethod
@@ -204,5 +212,6 @@ class Calibration:
                 lows=lows[index],
                 highs=highs[index],
                 arrays=int(channels[index, 1]),
+                counted=bool(channels[index, 2]),
             )
         return cls(int(arrays["samples"]), values)

@@ -13,12 +13,15 @@ import onnx.helper
 import onnx.parser
 import pytest
 
-from edgec.converter.calibration.refining import IN_FLOAT
+from edgec.converter.calibration.data import CalibrationData
+from edgec.converter.calibration.refining import IN_FLOAT, Floats, _Judge
+from edgec.converter.calibration.statistics import Statistics
 from edgec.converter.convert import ConversionResult, convert
 from edgec.errors import UsageError
 from edgec.ir.graph import Model
 from edgec.ir.types import Array
 from edgec.runtime.onnxruntime import open_session
+from tests.ir.equivalence import model_of
 from tests.schemas import validate
 
 
@@ -182,3 +185,52 @@ def test_auto_is_for_eight_bits(tmp_path: Path) -> None:
             isolate=False,
         )
     assert caught.value.code == "EDG001"
+
+
+def test_candidates_are_compared_with_what_the_calibration_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The float model runs again only where its statistics came from the cache; the result is the same."""
+    runs: list[int] = []
+    real = _Judge._run
+
+    def counting(self: _Judge, model: Model, data: CalibrationData, count: int) -> None:
+        runs.append(count)
+        real(self, model, data, count)
+
+    monkeypatch.setattr(_Judge, "_run", counting)
+    _, first = int8(tmp_path, 200.0)
+    assert not runs and first["samples"] == 6
+    _, again = int8(tmp_path, 200.0)
+    assert runs == [12]
+    assert again == first
+
+
+def test_samples_of_unknown_number_are_run_again() -> None:
+    """A function does not say how many samples it gives, so the calibration cannot take them evenly."""
+    floats = Floats.of(model_of("g (float[1] x) => (float[1] y) { y = Relu (x) }"), None)
+    floats.take(0, {"x": np.zeros(1, np.float32)}, {"y": np.zeros(1, np.float32)})
+    assert not floats.feeds
+
+
+@pytest.mark.parametrize(
+    ("methods", "calibrations"), [(["minmax", "percentile", "minmax"], 2), (["percentile", "minmax"], 1)]
+)
+def test_statistics_without_histograms_serve_minmax_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, methods: list[str], calibrations: int
+) -> None:
+    from edgec.converter.calibration import collect
+
+    observed: list[bool] = []
+    real = collect._observe
+
+    def counting(session: Any, model: Model, values: dict[str, Statistics], *rest: Any) -> int:
+        observed.append(all(item.counted for item in values.values()))
+        found = real(session, model, values, *rest)
+        assert all((item.counts.sum() > 0) == item.counted for item in values.values())
+        return found
+
+    monkeypatch.setattr(collect, "_observe", counting)
+    for method in methods:
+        int8(tmp_path, 1.0, method=method)
+    assert observed == [method != "minmax" for method in methods[:calibrations]]
