@@ -89,14 +89,20 @@ class Search:
             EdgecError: the study cannot go on; finished trials are kept.
         """
         while True:
-            if budget.trials is not None and len(self.trials) >= budget.trials:
-                return "trials"
-            if budget.seconds is not None and self.trials and self.seconds >= budget.seconds:
-                return "budget"
-            configuration = self.next_configuration()
+            over = self._over(budget)
+            configuration = None if over else self.next_configuration()
             if configuration is None:
-                return "exhausted"
+                if self._mirror is not None:
+                    self._mirror.catch_up(self.trials)
+                return over or "exhausted"
             self._measure(configuration)
+
+    def _over(self, budget: Budget) -> str | None:
+        if budget.trials is not None and len(self.trials) >= budget.trials:
+            return "trials"
+        if budget.seconds is not None and self.trials and self.seconds >= budget.seconds:
+            return "budget"
+        return None
 
     @property
     def seconds(self) -> float:
@@ -139,14 +145,22 @@ class Search:
         self._watch(begun)
         began = time.monotonic()
         waited = waiting(self._measurements)
-        trial = self._default(begun) if number == 0 else self._candidate(begun)
+        if self._mirror is not None:
+            self._mirror.start(self.trials)
+        try:
+            trial = self._default(begun) if number == 0 else self._candidate(begun)
+        finally:
+            self._settle()
         cost = time.monotonic() - began - (waiting(self._measurements) - waited)
         trial = replace(trial, seconds=round(max(cost, 0.0), 3))
         self._journal.append({"kind": "end", "trial": trial.to_json()})
         self.trials.append(trial)
-        if self._mirror is not None:
-            self._mirror.catch_up(self.trials)
         self._watch(trial)
+
+    def _settle(self) -> None:
+        """Wait for the storage, so that nothing runs beside a measurement."""
+        if self._mirror is not None:
+            self._mirror.wait()
 
     def _default(self, begun: Trial) -> Trial:
         try:
@@ -199,6 +213,7 @@ class Search:
                 yardstick = champion(self.trials, self.goals)
                 self._measurements.pin(yardstick.configuration)
                 with self._measurements.race(begun.configuration) as race:
+                    self._settle()
                     return self._race(begun, race, dict(values), yardstick)
             except TrialFailed as error:
                 if attempt or error.kind not in (KILLED, LOST):

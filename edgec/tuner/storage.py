@@ -1,6 +1,7 @@
 """Optuna's storage of a study: derived from the journal, so that optuna-dashboard and other tools can read it.
 
-One coordinator writes; a finished trial is one transaction.  In the study's own SQLite file, synchronisation is left to
+One coordinator writes; a finished trial is one transaction, which a thread makes while the processes of the next trial
+start, and which has ended before anything is measured.  In the study's own SQLite file, synchronisation is left to
 the operating system: what is lost with the machine is written again from the journal when the study goes on.
 """
 
@@ -11,6 +12,7 @@ import datetime
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -114,6 +116,24 @@ class Mirror:
                 if key not in kept:
                     self._study.set_user_attr(key, value)
             self._count = len(self._study.get_trials(deepcopy=False))
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mirror")
+        self._writing: Future[None] | None = None
+
+    def start(self, trials: Sequence[Trial]) -> None:
+        """Begin to add the finished trials that the storage does not hold; :meth:`wait` says how it went."""
+        self.wait()
+        if self._count != len(trials):
+            self._writing = self._thread.submit(self.catch_up, tuple(trials))
+
+    def wait(self) -> None:
+        """Wait for what was begun.
+
+        Raises:
+            UsageError: as :meth:`catch_up`.
+        """
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def catch_up(self, trials: Sequence[Trial]) -> None:
         """Add the finished trials that the storage does not hold.

@@ -183,33 +183,46 @@ class Surrogate:
         if len(self._rows) < 4:
             return scales, noise
         keep = self._kept()
-        known = self._known[keep]
-        alike = self._alike(self._rows[keep], self._rows[keep])
+        fit = _Fit(self._alike(self._rows[keep], self._rows[keep]), self._known[keep], self._prior[self._varied])
+        given = [hints[self._rows[keep, column]] - hints[self._rows[0, column]] for column, hints in self._hinting()]
+        places = {column: place for place, (column, _) in enumerate(self._hinting())}
+        trust, used = np.ones(len(given)), scales[self._varied]
+        risen = self._risen[keep]
 
-        def loss(trust: Vector, scales: Vector, noise: float) -> float:
-            doubt = DOUBT * float(np.sum(1 - trust))
-            return doubt + self._loss(alike, self._surprise(trust)[keep], known, scales, noise)
+        def surprises(tried: Matrix) -> Matrix:
+            """[tried, observations]: what is left of them, for every trust that is tried."""
+            explained: Matrix = tried @ np.array(given).reshape(len(given), len(risen))
+            return risen - explained
 
-        best = loss(self._trust, scales, noise)
+        def doubts(tried: Matrix) -> Vector:
+            return np.asarray(DOUBT * np.sum(1 - tried, axis=1))
+
+        best = float(fit.losses(used[None], np.array([noise]), surprises(trust[None]))[0] + doubts(trust[None])[0])
         for _ in range(2):
-            for column in self._varied:
-                for scale in SCALES:
-                    tried = scales.copy()
-                    tried[column] = scale
-                    found = loss(self._trust, tried, noise)
-                    if found < best - 1e-9:
-                        best, scales = found, tried
-                for part in TRUSTS if np.any(self._hints[column]) else ():
-                    believed = self._trust.copy()
-                    believed[column] = part
-                    found = loss(believed, scales, noise)
-                    if found < best - 1e-9:
-                        best, self._trust = found, believed
-            for candidate in NOISE:
-                found = loss(self._trust, scales, candidate)
-                if found < best - 1e-9:
-                    best, noise = found, candidate
+            for place, column in enumerate(self._varied):
+                tried = np.tile(used, (len(SCALES), 1))
+                tried[:, place] = SCALES
+                found = fit.losses(tried, np.full(len(SCALES), noise), surprises(trust[None])) + doubts(trust[None])
+                best, chosen = _lower(best, found)
+                used = used if chosen is None else tried[chosen]
+                if column in places:
+                    believed = np.tile(trust, (len(TRUSTS), 1))
+                    believed[:, places[column]] = TRUSTS
+                    found = fit.losses(used[None], np.array([noise]), surprises(believed)) + doubts(believed)
+                    best, chosen = _lower(best, found)
+                    trust = trust if chosen is None else believed[chosen]
+            same = np.tile(used, (len(NOISE), 1))
+            found = fit.losses(same, np.array(NOISE), surprises(trust[None])) + doubts(trust[None])
+            best, chosen = _lower(best, found)
+            noise = noise if chosen is None else NOISE[chosen]
+        for column, place in places.items():
+            self._trust[column] = trust[place]
+        scales[self._varied] = used
         return scales, noise
+
+    def _hinting(self) -> list[tuple[int, Vector]]:
+        """The knobs whose hints say something."""
+        return [(column, self._hints[column]) for column in self._varied if np.any(self._hints[column])]
 
     def _kept(self) -> npt.NDArray[np.int64]:
         """The first observation, the best, and the latest."""
@@ -220,13 +233,65 @@ class Surrogate:
         chosen = {0, *order[: FITTED // 2].tolist(), *range(count - FITTED // 2, count)}
         return np.array(sorted(chosen))
 
-    def _loss(self, alike: Matrix, residual: Vector, known: Vector, scales: Vector, noise: float) -> float:
-        kernel = self._summed(alike, scales)
-        kernel[np.diag_indices_from(kernel)] += noise**2 + known**2
-        factor = np.linalg.cholesky(kernel)
-        inner = np.linalg.solve(factor, residual)
-        away = np.log(scales[self._varied] / self._prior[self._varied])
-        return float(0.5 * inner @ inner + np.log(np.diag(factor)).sum() + 0.5 * np.sum(away**2) / 0.8**2)
+
+class _Fit:
+    """How unlikely observations are under scales and noises, several of them at once.
+
+    Args:
+        alike: [varied knobs, observations, observations].
+        known: [observations] standard deviations of the measurements.
+        prior: [varied knobs] the scales that are expected.
+    """
+
+    def __init__(self, alike: Matrix, known: Vector, prior: Vector):
+        count, size = len(alike), len(known)
+        self._flat = alike.reshape(count, -1)
+        self._squared = self._flat * self._flat
+        self._whole = REST**2 * (self._flat.prod(axis=0) if count else np.ones(size * size)) + OFFSET**2
+        self._known, self._prior, self._size = known**2, prior, size
+
+    def losses(self, scales: Matrix, noises: Vector, residuals: Matrix) -> Vector:
+        """The negative logarithm of the likelihood, constants left out.
+
+        Args:
+            scales: [tried, varied knobs].
+            noises: [tried].
+            residuals: [1, observations]; or [several, observations] where one scale is tried.
+
+        Returns:
+            [tried], or [several].
+        """
+        size = self._size
+        linear, squares = scales @ self._flat, scales * scales
+        kernels = self._whole + squares @ self._flat + PAIRS**2 * 0.5 * (linear * linear - squares @ self._squared)
+        added = noises[:, None] ** 2 + self._known
+        kernels[:, :: size + 1] += added
+        kernels = kernels.reshape(-1, size, size)
+        if len(scales) == 1:
+            factors = np.linalg.cholesky(kernels)
+            inner = np.linalg.solve(factors[0], residuals.T).T
+        else:
+            # A factor of the kernel bordered by the residual holds the solution in its last row; the corner only has to
+            # be large enough.  That saves the triangular systems, which NumPy solves as if they were full.
+            bordered = np.empty((len(scales), size + 1, size + 1))
+            bordered[:, :size, :size] = kernels
+            bordered[:, size, :size] = bordered[:, :size, size] = residuals
+            bordered[:, size, size] = 1 + np.sum(residuals**2) / added.min(axis=1)
+            whole = np.linalg.cholesky(bordered)
+            factors, inner = whole[:, :size, :size], whole[:, size, :size]
+        away = np.log(scales / self._prior)
+        determinants = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
+        found: Vector = 0.5 * np.sum(inner**2, axis=1) + determinants + 0.5 * np.sum(away**2, axis=1) / 0.8**2
+        return found
+
+
+def _lower(best: float, found: Vector) -> tuple[float, int | None]:
+    """The lowest, and where it is; of equals the first, and None where none is below the best so far."""
+    chosen = None
+    for place, value in enumerate(found.tolist()):
+        if value < best - 1e-9:
+            best, chosen = value, place
+    return best, chosen
 
 
 def expected_improvement(mean: Vector, deviation: Vector, best: float) -> Vector:

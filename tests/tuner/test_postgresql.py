@@ -173,7 +173,7 @@ def test_a_server_that_goes_away_ends_the_study_and_the_same_command_goes_on(
     assert "the list of processes shows the password" in said
     require_secret(server.password, tmp_path, said)
     done = len([trial for trial in read_study(tmp_path / "study").trials if trial.state != "running"])
-    assert done >= 3, "what was measured when the server was gone is in the journal"
+    assert done >= 2, "what was measured is in the journal; what had begun was not measured any more"
     command = ["tune", ROOT / "examples/digits/digits.onnx", "-t", "onnxruntime", "-o", tmp_path / "study"]
     again = edgec(*command, "--trials", str(done + 1), "--storage", url, "--json", EDGEC_LEASES=leases)
     assert again.code == 0, again.stderr
