@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -78,11 +79,16 @@ def size(count: float) -> str:
 
 def show_verification(verification: dict[str, Any], *, error: bool = False) -> None:
     """The table of a verification report on standard output, or with ``error`` on standard error."""
-    from rich.console import Console
-
-    from edgec.converter.verification.render import render
+    from edgec.converter.verification.render import plain, render
 
     file = sys.stderr if error else sys.stdout
+    if not file.isatty() and not os.environ.get("FORCE_COLOR"):
+        import click
+
+        click.echo(plain(verification), file=file)
+        return
+    from rich.console import Console
+
     Console(file=file, width=None if file.isatty() else 140, highlight=False).print(render(verification))
 
 

@@ -138,10 +138,11 @@ class Node:
         """The graphs among the attributes (If, Loop, Scan)."""
         found: list[Graph] = []
         for attribute in self.attributes.values():
-            if isinstance(attribute, Graph):
+            if type(attribute) is list:
+                if attribute and isinstance(attribute[0], Graph):  # the items of an attribute have one type
+                    found.extend(attribute)
+            elif isinstance(attribute, Graph):
                 found.append(attribute)
-            elif isinstance(attribute, list) and attribute and isinstance(attribute[0], Graph):
-                found.extend(attribute)  # the items of an attribute have one type
         return found
 
     def __repr__(self) -> str:

@@ -6,6 +6,7 @@ Source: ONNX ``TensorProto.DataType``; the types NumPy lacks come from ``ml_dtyp
 from __future__ import annotations
 
 import enum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ class DataType(enum.IntEnum):
     UINT2 = 25
     INT2 = 26
 
-    @property
+    @cached_property
     def numpy(self) -> np.dtype[Any]:
         """The NumPy dtype that holds one element (4-bit types are held one per byte)."""
         simple = _NUMPY.get(self)
@@ -79,7 +80,7 @@ class DataType(enum.IntEnum):
         """The name that users read: ``float32`` and ``float64`` for FLOAT and DOUBLE, else ONNX's in lower case."""
         return {DataType.FLOAT: "float32", DataType.DOUBLE: "float64"}.get(self, self.name.lower())
 
-    @property
+    @cached_property
     def bits(self) -> int:
         """Bits per element as ONNX stores them in ``raw_data``; 0 for types without a fixed size."""
         if self in (DataType.UNDEFINED, DataType.STRING):

@@ -13,6 +13,7 @@ single thread, because a lock that another one holds would stay locked in the co
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -88,7 +89,6 @@ def _fork() -> int | None:
 def _give_memory_back() -> None:
     """Return what the closed session's allocator kept to the system, so that the next one does not stand on top."""
     import ctypes
-    import gc
 
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
@@ -153,9 +153,11 @@ def main() -> None:
 
     from edgec.runtime.framing import dtype_name, receive, send
 
+    gc.set_threshold(50_000, 20, 10)  # what imports make stays
     if settings["forking"]:
         for name in PRELOADED:
             importlib.import_module(name)
+        gc.freeze()  # a copy's collections leave what it shares with this process alone
     forking = settings["forking"] and _has_one_thread()
     ending: int | None = None
     """Where the copy that was forked for the one session says that it ends in order."""

@@ -1,4 +1,8 @@
-"""A verification report as a table for people, as wide as their terminal: what fits least is left out first."""
+"""A verification report as a table for people.
+
+It is as wide as their terminal: what fits least is left out first.  A file or a pipe gets every column, and does not
+wait for the import of rich.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +35,41 @@ def render(verification: dict[str, Any]) -> RenderableType:
     from rich.text import Text
 
     lines: list[RenderableType] = [_OutputTable(verification["outputs"])] if verification["outputs"] else []
-    for output in verification["outputs"]:
-        if output["status"] not in ("passed", "constant"):
-            lines.append(Text(f"{output['name']}: {output['why']}", style=_STYLES[output["status"]]))
-    lines.extend(Text(f"interface: {problem}", style="bold red") for problem in verification["interface"])
-    lines.append(Text(_summary(verification), style="dim"))
-    lines.extend(Text(note, style="dim") for note in verification["notes"])
+    lines.extend(Text(text, style=style) for text, style in _remarks(verification))
     return Group(*lines)
+
+
+def plain(verification: dict[str, Any]) -> str:
+    """The same as lines of text, each output on one line however long."""
+    rows = [_cells(output) for output in verification["outputs"]]
+    empty = _empty(rows)
+    shown = [(title, justify) for title, justify in _COLUMNS if title not in empty]
+    widths = {title: max(len(title), *(len(row[title]) for row in rows)) for title, _ in shown} if rows else {}
+    heading = {title: title for title, _ in shown}
+    lines = [
+        "  ".join(
+            row[title].rjust(widths[title]) if justify == "right" else row[title].ljust(widths[title])
+            for title, justify in shown
+        ).rstrip()
+        for row in ([heading, *rows] if rows else [])
+    ]
+    return "\n".join([*lines, *(text for text, _ in _remarks(verification))])
+
+
+def _remarks(verification: dict[str, Any]) -> list[tuple[str, str]]:
+    """What stands below the table, and the style of each."""
+    lines = [
+        (f"{output['name']}: {output['why']}", _STYLES[output["status"]])
+        for output in verification["outputs"]
+        if output["status"] not in ("passed", "constant")
+    ]
+    lines += [(f"interface: {problem}", "bold red") for problem in verification["interface"]]
+    return [*lines, (_summary(verification), "dim"), *((note, "dim") for note in verification["notes"])]
+
+
+def _empty(rows: list[dict[str, str]]) -> set[str]:
+    """Titles of the columns that say nothing of any output."""
+    return {title for title, _ in _COLUMNS if title and not any(row[title] for row in rows)}
 
 
 class _OutputTable:
@@ -49,7 +81,7 @@ class _OutputTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.measure import Measurement
 
-        left_out: set[str] = {title for title, _ in _COLUMNS if title and not any(row[title] for row in self.rows)}
+        left_out = _empty(self.rows)
         for title in (None, *_EXPENDABLE):
             left_out |= {title} if title is not None else set()
             table = self._table(left_out)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from edgec.converter.verification.render import render
+from edgec.converter.verification.render import plain, render
 
 
 def output(name: str, **changed: Any) -> dict[str, Any]:
@@ -19,13 +19,16 @@ def output(name: str, **changed: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def lines(width: int, *outputs: dict[str, Any]) -> list[str]:
-    console = Console(file=StringIO(), width=width)
-    verification = {
+def report(*outputs: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    return {
         "outputs": list(outputs), "interface": [], "samples": 3, "seed": 0, "levels": {"model": "passed"},
-        "reference": {"runtime": "ONNX Runtime", "version": "1.31"}, "notes": [],
+        "reference": {"runtime": "ONNX Runtime", "version": "1.31"}, "notes": [], **changed,
     }  # fmt: skip
-    console.print(render(verification))
+
+
+def lines(width: int, *outputs: dict[str, Any], **changed: Any) -> list[str]:
+    console = Console(file=StringIO(), width=width)
+    console.print(render(report(*outputs, **changed)))
     assert isinstance(console.file, StringIO)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
@@ -52,3 +55,22 @@ def test_a_name_longer_than_the_terminal_is_folded_not_cut() -> None:
     name = "StatefulPartitionedCall/" * 5
     found = "".join(line.split()[0] for line in lines(80, output(name)) if line)
     assert name in found
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        [],
+        [output("y")],
+        [output("y", argmax_agreement=None, worst_channel=None), output("heat", max_abs=0.0, sqnr_db=None)],
+        [output("heatmap"), output("landmarks", status="failed", why="too far off")],
+    ],
+)
+def test_a_file_gets_what_a_wide_terminal_shows(outputs: list[dict[str, Any]]) -> None:
+    said = {"interface": ["an input is gone"], "notes": ["no device is here"]}
+    assert plain(report(*outputs, **said)).splitlines() == lines(400, *outputs, **said)
+
+
+def test_a_file_gets_an_output_in_one_line_however_long_its_name() -> None:
+    name = "StatefulPartitionedCall/" * 20
+    assert plain(report(output(name))).splitlines()[1].startswith(f"{name}  float32[1,2,120,160]")
