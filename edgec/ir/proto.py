@@ -335,6 +335,10 @@ def node_to_proto(node: Node, names: Mapping[Value, str] | None = None) -> NodeP
 
 
 def _attribute_to_proto(key: str, attribute: Attribute, names: Mapping[Value, str] | None) -> AttributeProto:
+    if type(attribute) is int:  # the most frequent kinds first: onnx.helper takes its time to tell them apart
+        return AttributeProto(name=key, type=AttributeProto.INT, i=attribute)
+    if type(attribute) is list and attribute and all(type(item) is int for item in attribute):
+        return AttributeProto(name=key, type=AttributeProto.INTS, ints=attribute)
     if isinstance(attribute, Tensor):
         return onnx.helper.make_attribute(key, tensor_to_proto(attribute, key))
     if isinstance(attribute, Graph):

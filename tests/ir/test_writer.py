@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.helper
 import pytest
 
-from edgec.ir.graph import Graph, Model, Node, Tensor, Value
+from edgec.ir.graph import Attribute, Graph, Model, Node, Tensor, Value
 from edgec.ir.inference import CANONICAL_OPSET
+from edgec.ir.proto import node_to_proto
 from edgec.ir.types import Array, DataType
 from edgec.ir.writer import write_model
 
@@ -75,3 +77,9 @@ def test_beyond_the_limit_weights_go_into_an_aligned_file_beside(tmp_path: Path)
     np.testing.assert_array_equal(arrays["w0"], LARGE)
     np.testing.assert_array_equal(arrays["w1"], small)
     np.testing.assert_array_equal(arrays["w2"], LARGE[:4000])
+
+
+@pytest.mark.parametrize("given", [3, -1, 2**40, [1, 2], [0], 2.5, [1.5, 2.0], [1, 2.5], "a", ["a", "b"]])
+def test_attributes_are_written_as_onnx_does(given: Attribute) -> None:
+    written = node_to_proto(Node("Op", [], [], {"key": given}))
+    assert list(written.attribute) == [onnx.helper.make_attribute("key", given)]
