@@ -194,7 +194,8 @@ class Floats:
         if not self.step or number % self.step or self.full:
             return
         self.feeds.append(feeds)
-        self.wanted.append({name: results[name] for name in self.outputs})
+        # copies: an array of ONNX Runtime keeps the arena that it lies in, which holds all that was handed out
+        self.wanted.append({name: results[name].copy() for name in self.outputs})
         self._left -= sum(array.nbytes for array in (*feeds.values(), *self.wanted[-1].values()))
 
 
