@@ -124,8 +124,9 @@ def test_mixed_raises_hard_swish_of_a_real_model_too(tmp_path: Path) -> None:
     np.save(data, np.random.default_rng(0).uniform(-1, 1, (16, 1, 3, 48, 192)).astype(np.float32))
     shapes = {"x": (1, 3, 48, 192)}
     model = real_model("ppocr-cls")
-    result = on_npu(tmp_path, model, data, precision="mixed", max_drop=0.05, input_shapes=shapes)
-    assert result.document["quantization"]["mixed"]["loss"] <= 0.05
+    result = on_npu(tmp_path, model, data, precision="mixed", max_drop=0.03, input_shapes=shapes)
+    mixed = result.document["quantization"]["mixed"]
+    assert mixed["loss"] <= 0.03 < mixed["curve"][0]["loss"], "8 bits alone lose more"
     assert types(result) == {"int8", "int16"}
 
 
