@@ -102,6 +102,7 @@ class Mirror:
             storage = open_storage(self.database) if self._own else open_storage(self.database, pool_pre_ping=True)
             if self._own:
                 _relax(storage)
+            self._storage = storage
             known = {summary.study_name: summary for summary in optuna.get_all_study_summaries(storage)}
             if name in known and self._own and known[name].directions != directions(goals):
                 optuna.delete_study(study_name=name, storage=storage)
@@ -134,6 +135,12 @@ class Mirror:
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
+
+    def close(self) -> None:
+        """End the thread and the connections; SQLite then takes its files beside the database back."""
+        self._thread.shutdown(cancel_futures=True)
+        self._storage.remove_session()
+        self._storage.engine.dispose()
 
     def catch_up(self, trials: Sequence[Trial]) -> None:
         """Add the finished trials that the storage does not hold.

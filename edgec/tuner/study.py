@@ -190,6 +190,7 @@ def _run(
         _finish(journal, search, why, confirm(search.trials, wishes.goals, measurements, floor), floor)
     finally:
         measurements.close()
+        mirror.close()
     return result_of(wishes.output, journal.entries)
 
 

@@ -227,6 +227,7 @@ def test_steps_that_belong_together_are_not_torn_apart_by_a_signal_that_another_
     other = threading.Thread(target=finished.wait)
     other.start()
     together = False
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is born ignoring it
     try:
         with pytest.raises(KeyboardInterrupt), _uninterrupted():
             os.kill(os.getpid(), signal.SIGINT)
@@ -235,8 +236,9 @@ def test_steps_that_belong_together_are_not_torn_apart_by_a_signal_that_another_
     finally:
         finished.set()
         other.join()
+        restored = signal.signal(signal.SIGINT, before)
     assert together
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert restored is signal.default_int_handler
 
 
 def test_the_source_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from importlib.metadata import PackageNotFoundError
 
 import pytest
@@ -18,7 +19,7 @@ def only(monkeypatch: pytest.MonkeyPatch, **there: str) -> None:
             raise PackageNotFoundError(name)
         return there[name.replace("-", "_")]
 
-    monkeypatch.setattr(packages, "version", version)
+    monkeypatch.setattr(importlib.metadata, "version", version)
 
 
 def test_onnx_runtime_with_cuda_is_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
