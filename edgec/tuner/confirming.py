@@ -65,6 +65,12 @@ class Gain:
         }
 
     @property
+    def measured(self) -> str:
+        """The ratio and its interval, for people: ``0.527 (0.517 to 0.557) of the time``."""
+        of = "the memory" if self.objective == "memory" else "the time"
+        return f"{self.ratio:.3f} ({self.low:.3f} to {self.high:.3f}) of {of}"
+
+    @property
     def text(self) -> str:
         """One line for people."""
         if not self.significant:
@@ -135,7 +141,10 @@ def confirm(trials: Sequence[Trial], goals: Goals, measurements: Measurements, f
         assert confirmed.gain is not None
         if confirmed.gain.significant or not standing_default:
             return Confirmed(best, confirmed.values, confirmed.intervals, confirmed.gain, (*notes, *confirmed.notes))
-        notes.append(f"trial {best.number} was the best, and not significantly better than the default")
+        notes.append(
+            f"trial {best.number} was the best, and not significantly better than the default: "
+            f"{confirmed.gain.measured}, where the same configuration twice differs by up to {confirmed.gain.floor:.1%}"
+        )
         return Confirmed(default, default.values, default.intervals, confirmed.gain, (*notes, *confirmed.notes))
     if not standing_default:
         return Confirmed(None, {}, {}, None, (*notes, "no configuration keeps the limits"))

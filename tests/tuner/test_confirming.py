@@ -55,3 +55,13 @@ def test_a_finalist_that_fails_leaves_the_other_standing() -> None:
     found = confirm(trials, Goals(("latency",)), broken, 0.1)
     assert found.trial is not None and found.trial.number == 1
     assert any("SIGSEGV" in note for note in found.notes)
+
+
+def test_a_gain_within_the_floor_is_told_with_the_floor() -> None:
+    """A user sees why a third less is nothing here: equals differ by more at present."""
+    trials = [trial(0, 1.0), trial(1, 0.85), trial(2, 0.71), trial(3, 1.4)]
+    found = confirm(trials, Goals(("latency",)), replay(trials), 0.45)
+    assert found.trial is not None and found.trial.number == 0
+    assert found.gain is not None and not found.gain.significant
+    (note,) = [note for note in found.notes if "not significantly better" in note]
+    assert "0.700 (0.6" in note and "differs by up to 45.0%" in note
