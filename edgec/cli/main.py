@@ -106,6 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run edgec with these arguments (``sys.argv`` by default); returns the exit code."""
     if arguments is None:
         gc.set_threshold(*THRESHOLDS)
+        # Before NumPy is imported: its threads would start for nothing, and spin on while something is measured.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     given = list(sys.argv[1:] if arguments is None else arguments)
     before: list[tuple[int, Any]] = []
     _signals.clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -153,8 +152,6 @@ def command(
 
     `edgec tune report STUDY` shows a study, `edgec tune apply STUDY -o OUT` makes the winner's artifact.
     """
-    # Before NumPy is imported: its threads would spin on while something is measured.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     keywords = options.keywords(given)
     from edgec.cli.documents import print_document
     from edgec.cli.interruption import advise

@@ -34,6 +34,23 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert not {name.split(".")[0] for name in modules} & set(HEAVY)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+@pytest.mark.parametrize(("given", "kept"), [({}, "1"), ({"OPENBLAS_NUM_THREADS": "2"}, "2")])
+def test_numpy_starts_no_threads_for_a_command(given: dict[str, str], kept: str) -> None:
+    """They cost 0.1 s of CPU and more, and spin; who asks for them by OpenBLAS's own variable gets them."""
+    script = (
+        "import os, sys\nfrom edgec.cli.main import main\nsys.argv = ['edgec', 'targets']\nmain()\nimport numpy\n"
+        "print(len(os.listdir('/proc/self/task')), os.environ['OPENBLAS_NUM_THREADS'], file=sys.stderr)"
+    )
+    variables = {name: value for name, value in environment().items() if name != "OPENBLAS_NUM_THREADS"}
+    result = subprocess.run(
+        [sys.executable, "-c", script], env={**variables, **given}, capture_output=True, text=True, check=True
+    )
+    threads, value = result.stderr.split()
+    assert value == kept
+    assert given or threads == "1"
+
+
 def test_help_stays_within_its_budget() -> None:
     """0.3 s of CPU and 40 MB for the whole process; the best of three, since the machine may be busy."""
     best = min((_cost() for _ in range(3)), key=lambda cost: cost[0])

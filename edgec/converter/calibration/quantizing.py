@@ -22,7 +22,8 @@ from edgec.ir.quantization import Affine, QuantizationRules, Range
 from edgec.ir.types import Array, DataType
 
 if TYPE_CHECKING:
-    from edgec.converter.calibration.refining import Floats
+    from edgec.converter.calibration.judge import Floats
+    from edgec.converter.calibration.refining import Refined
 
 METHOD: Final = "minmax"
 AUTOMATIC: Final = "auto"
@@ -157,18 +158,22 @@ def _calibrated(
         )
     floats = None
     if options.data is not None and rules.activation is not DataType.INT16:
-        from edgec.converter.calibration.refining import Floats
+        from edgec.converter.calibration.judge import Floats
 
         floats = Floats.of(model, options.data.count(model))
     found = _statistics(made, names, options, structure_only, progress, floats)
-    chosen = _planned(model, rules, options, found, _methods(options)[0])
+    chosen, quantized = _planned(model, rules, options, found, _methods(options)[0]), None
     if found is not None and options.data is not None:
         chosen = replace(chosen, keep=_honest(made, chosen.ranges))
         if rules.activation is not DataType.INT16:
-            chosen = _refined(made, chosen, options, options.data, found, floats, progress)
-            model = made.model
+            refined = _refined(made, chosen, options, options.data, found, floats, progress)
+            chosen, quantized, model = refined.quantize, refined.quantized, made.model
     passes: list[Pass] = [chosen] if select is None else select(made, chosen)
     made.entry["float_nodes"] = _left_out(model, {node for item in passes for node in _integers(item, model)})
+    if select is None and quantized is not None and is_quantized(quantized):
+        made.model = quantized
+        made.passes.append(chosen.name)
+        return
     for item in passes:
         progress(f"pass {item.name}")
         if item.apply(model):
@@ -260,14 +265,14 @@ def _refined(
     found: Calibration,
     floats: Floats | None,
     progress: Callable[[str], object],
-) -> Quantize:
+) -> Refined:
     """Equalise channels and correct biases where that measurably helps, with each method that is to be compared.
 
-    What was chosen is said in the notes and the entry.
+    What was chosen is said in the notes and the entry, and the model is the float one that it starts from.
     """
     from edgec.converter.calibration.collect import calibrate
     from edgec.converter.calibration.observers import METHODS, minmax
-    from edgec.converter.calibration.refining import EQUALISATION, GAIN_DB, Refined, refine
+    from edgec.converter.calibration.refining import EQUALISATION, GAIN_DB, refine
 
     def plan(model: Model, statistics: Calibration, method: str) -> Quantize:
         return replace(_planned(model, chosen.rules, options, statistics, method), keep=chosen.keep)
@@ -309,7 +314,7 @@ def _refined(
     made.entry["refinement"] = refined.to_json()
     if EQUALISATION in refined.used:
         made.passes.append("equalise")
-    return refined.quantize
+    return refined
 
 
 def _known_before(names: Sequence[str], found: Calibration, scaled: Mapping[str, Scaled]) -> Calibration:

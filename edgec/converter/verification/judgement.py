@@ -148,7 +148,7 @@ def judge(
         departure: what the artifact is meant to compute against the reference, where that differs: by the triangle
             inequality its error is allowed on top, and no more.
     """
-    floats = example.dtype.kind in "fc" or example.dtype.name in ("bfloat16",)
+    floats = _is_float(example)
     floor_l2 = floor.relative_l2 if floor is not None and floats else None
     threshold: float | None = None
     if floats and precision == "int8":
@@ -186,9 +186,18 @@ def judge(
     return OutputReport(name, str(example.dtype), example.shape, status, why, difference, floor_l2, threshold)
 
 
+def floors_matter(outputs: Mapping[str, Array], precision: str) -> bool:
+    """Whether :func:`judge` looks at the floor of any of these outputs: not at that of floats that 8 bits stand for."""
+    return precision != "int8" or not all(_is_float(array) for array in outputs.values())
+
+
 def limit_of(precision: str) -> float:
     """The relative L2 that a precision is held to, before the floor."""
     return {"float32": FLOAT32_LIMIT, "float16": FLOAT16_LIMIT, "quantized": QUANTIZED_LIMIT}[precision]
+
+
+def _is_float(array: Array) -> bool:
+    return array.dtype.kind in "fc" or array.dtype.name == "bfloat16"
 
 
 def _failure_of_floats(difference: Difference, precision: str, threshold: float) -> str:

@@ -113,12 +113,15 @@ class ReferenceModel:
         """
         return self.session.run(feeds)
 
-    def floors(self, reference: Reference) -> None:
-        """Run the original in the other way on the same inputs and note how far the two are apart."""
+    def close(self, reference: Reference) -> None:
+        """Release the model, and note what is to be said of the way it was run."""
         self.session.close()
-        runtime, other = self.original.runtime, self.way.other
         if self.way.note:
             reference.notes.append(self.way.note)
+
+    def floors(self, reference: Reference) -> None:
+        """Run the original in the other way on the same inputs, after :meth:`close`; note how far apart they are."""
+        runtime, other = self.original.runtime, self.way.other
         if other is None:
             return
         if self.only_other:

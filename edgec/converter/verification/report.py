@@ -46,7 +46,8 @@ class OutputReport:
     Attributes:
         status: ``passed``, ``failed``, ``constant`` or ``unverified``.
         why: in words, what decided.
-        floor: relative L2 of ONNX Runtime with all optimisations against none, or None where it could not be had.
+        floor: relative L2 of ONNX Runtime with all optimisations against none, or None where it could not be had, or
+            the output is judged without.
         threshold: relative L2 (or with ``int8`` precision SQNR in dB) that decides; None for integer outputs.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import onnx.parser
 import pytest
 
 from edgec.converter.calibration.data import CalibrationData
-from edgec.converter.calibration.refining import IN_FLOAT, Floats, _Judge
+from edgec.converter.calibration.judge import IN_FLOAT, Floats, Judge, Scored
 from edgec.converter.calibration.statistics import Statistics
 from edgec.converter.convert import ConversionResult, convert
+from edgec.converter.verification.metrics import Difference
 from edgec.errors import UsageError
 from edgec.ir.graph import Model
 from edgec.ir.types import Array
@@ -157,7 +159,7 @@ def test_candidates_are_computed_in_float_with_their_integers_rounded(tmp_path: 
 def test_few_samples_are_compared_where_they_are_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is held in memory is bounded, whatever the size of the outputs."""
     sample = 4 * (3 * 12 * 12 + 8 * 10 * 10)
-    monkeypatch.setattr("edgec.converter.calibration.refining.BYTES", 2 * sample)
+    monkeypatch.setattr("edgec.converter.calibration.judge.BYTES", 2 * sample)
     _, entry = int8(tmp_path, 200.0)
     assert entry["samples"] == 2
 
@@ -192,18 +194,71 @@ def test_candidates_are_compared_with_what_the_calibration_computed(
 ) -> None:
     """The float model runs again only where its statistics came from the cache; the result is the same."""
     runs: list[int] = []
-    real = _Judge._run
+    real = Judge._run
 
-    def counting(self: _Judge, model: Model, data: CalibrationData, count: int) -> None:
+    def counting(self: Judge, model: Model, data: CalibrationData, count: int) -> None:
         runs.append(count)
         real(self, model, data, count)
 
-    monkeypatch.setattr(_Judge, "_run", counting)
+    monkeypatch.setattr(Judge, "_run", counting)
     _, first = int8(tmp_path, 200.0)
     assert not runs and first["samples"] == 6
     _, again = int8(tmp_path, 200.0)
     assert runs == [12]
     assert again == first
+
+
+def scored(values: Sequence[float]) -> Scored:
+    """A candidate with these SQNRs in dB, one per sample."""
+    made = Scored(model_of("g (float[1] x) => (float[1] y) { y = Relu (x) }"))
+    made.differences = [
+        {"y": Difference(error_energy=10 ** (-value / 10), reference_energy=1.0 if value > -math.inf else 0.0)}
+        for value in values
+    ]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("gains", "hopeless"),
+    [
+        ([-1.2, -1.0, -1.4, -1.1], True),
+        ([0.02, 0.0, 0.01, 0.03], True),
+        ([1.0, 1.2, 0.9, 1.1], False),
+        ([-1.2, 1.4, -2.0, 0.3], False),
+        ([0.05, 0.3, -0.1, 0.1], False),
+        ([-math.inf, -1.0, -1.0, -1.0], False),
+    ],
+)
+def test_a_candidate_is_given_up_only_where_it_clearly_gains_nothing(gains: list[float], hopeless: bool) -> None:
+    rival = [30.0, 28.0, 33.0, 31.0, 30.0, 29.0]
+    ours = scored([value + gain for value, gain in zip(rival, gains)])
+    assert ours.is_hopeless(scored(rival), 0.1) is hopeless
+
+
+def test_what_is_given_up_is_not_run_on_the_other_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The manifest and a note say so; what is kept was run on all of them."""
+    seen: list[Scored] = []
+    real = Judge.score
+
+    def keeping(self: Judge, *rest: Any) -> Scored:
+        seen.append(real(self, *rest))
+        return seen[-1]
+
+    monkeypatch.setattr(Judge, "score", keeping)
+    monkeypatch.setattr("edgec.converter.calibration.refining.PLENTY_DB", 100.0)
+    result, entry = int8(tmp_path, 200.0)
+    assert [item.given_up for item in seen] == [False, False, True]
+    assert [len(item.differences) for item in seen] == [6, 6, 4]
+    (gain,) = entry["given_up"].values()
+    assert list(entry["given_up"]) == ["equalisation"] and gain["samples"] == 4 and gain["gain_db"] < 0.1
+    assert any("; given up after 4 of them: equalisation (" in note for note in result.notes)
+
+
+def test_first_samples_are_taken_evenly() -> None:
+    floats = Floats.of(model_of("g (float[1] x) => (float[1] y) { y = Relu (x) }"), 16)
+    for number in range(16):
+        floats.take(number, {"x": np.zeros(1, np.float32)}, {"y": np.zeros(1, np.float32)})
+    assert floats.order == [0, 2, 4, 6, 1, 3, 5, 7]
 
 
 def test_samples_of_unknown_number_are_run_again() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
+from edgec.converter.verification.reference import InProcess
 from edgec.converter.verification.report import CONSTANT, FAILED, PASSED, UNVERIFIED
 from edgec.errors import EdgecError
 from edgec.targets.base import SessionSpec
@@ -21,6 +23,7 @@ agraph (float[2, 3] x) => (float[2, 4] y)
 <float[3, 4] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, -1, -2, -3}>
 { h = MatMul(x, w)  y = Tanh(h) }
 """
+COUNTED = MLP.replace("y)", "y, int64[2] n)").replace("}\n", "n = ArgMax<axis = 1, keepdims = 0>(h) }\n")
 DISTURBED = "tests.converter.verification.support:open_disturbed"
 
 
@@ -77,6 +80,26 @@ def test_int8_precision_goes_by_signal_to_noise(tmp_path: Path) -> None:
     assert failure(path, path, disturbed("noise")).code == "EDG301"
     report = compare(path, path, disturbed("noise"), precision="int8")
     assert report.passed and report.outputs[0].difference.sqnr_db > 15
+
+
+def test_int8_measures_the_floor_only_for_outputs_that_are_judged_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    real = InProcess.open
+
+    def counting(self: InProcess, factory: str, *rest: Any) -> Any:
+        opened.append(factory)
+        return real(self, factory, *rest)
+
+    monkeypatch.setattr(InProcess, "open", counting)
+    path = save(tmp_path, MLP)
+    (output,) = compare(path, path, precision="int8").outputs
+    assert output.status == PASSED and output.floor is None and len(opened) == 2
+    opened.clear()
+    counted = save(tmp_path, COUNTED, name="counted.onnx")
+    first, second = compare(counted, counted, precision="int8").outputs
+    assert first.floor is not None and second.status == PASSED and len(opened) == 3
 
 
 def test_the_worst_channel_is_named(tmp_path: Path) -> None:
