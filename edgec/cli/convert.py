@@ -53,6 +53,10 @@ def command(
     is not 0; an artifact that computes something else is kept as *.rejected.
     """
     keywords = options.keywords(given)
+    from edgec.runtime.spare import prepare
+
+    if not plan:
+        prepare()
     from edgec.cli.documents import print_document
     from edgec.cli.progress import steps
     from edgec.converter.convert import convert

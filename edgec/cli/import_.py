@@ -43,6 +43,9 @@ def command(
     need the extra [tensorflow]; TensorFlow runs in a process of its own, with limits on time and memory.
     """
     keywords = options.keywords(given)
+    from edgec.runtime.spare import prepare
+
+    prepare()
     from edgec.cli.documents import print_document
     from edgec.cli.progress import steps
     from edgec.converter.import_ import import_

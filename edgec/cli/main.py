@@ -129,6 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _output_lost(raised)
     finally:
         sys.stdout, sys.stderr = streams  # click wraps them where a pipe has broken
+        if "edgec.runtime.spare" in sys.modules:
+            sys.modules["edgec.runtime.spare"].dismiss()
         if _signals:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, signal.SIG_DFL)

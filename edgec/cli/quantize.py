@@ -31,6 +31,9 @@ def command(
     Weights are int8 with one scale per channel, activations int8, inputs and outputs stay float32.
     """
     keywords = options.keywords(given)
+    from edgec.runtime.spare import prepare
+
+    prepare()
     from edgec.cli.documents import print_document
     from edgec.cli.progress import steps
     from edgec.converter.quantize import quantize_model

@@ -31,6 +31,9 @@ def command(
     The exit code is 1 when an output differs by more than the threshold.
     """
     bounds = options.collect(ranges, "--range")
+    from edgec.runtime.spare import prepare
+
+    prepare()
     from edgec.cli.documents import print_document
     from edgec.cli.progress import steps
     from edgec.converter.verify import verify_folder

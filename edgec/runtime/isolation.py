@@ -3,7 +3,8 @@
 Runtimes are native code: LiteRT aborts the process on some malformed artifacts.  A :class:`Worker` is one child
 (:mod:`edgec.runtime.worker`) that may host several sessions one after the other; starting one costs the import of
 NumPy and of the runtime that the session needs.  :class:`Workers` give every session a process of its own, and on Linux
-these are forked from one that has NumPy.
+these are forked from one that has NumPy, which a command forks before it does anything else
+(:mod:`edgec.runtime.spare`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from edgec.errors import VerificationError
 from edgec.ir.types import Array
 from edgec.runtime.framing import ProtocolError, dtype_of, receive, send
 from edgec.runtime.session import Assignment, Session, TensorSpec
+from edgec.runtime.spare import Spare, take
 
 DEFAULT_TIMEOUT_S = 300.0
 """Longest time that loading, or one run, may take, seconds."""
@@ -55,6 +57,7 @@ class Worker:
         memory_limit: bytes of address space that the child may use, None for no limit.
         processors: numbers of the processors that it may run on, None for those of this process.
         forking: let it fork for every session, of which there is one at a time; Linux only.
+        spare: a process that was forked for this; else a new one is started.
     """
 
     def __init__(
@@ -64,9 +67,10 @@ class Worker:
         memory_limit: int | None = None,
         processors: Collection[int] | None = None,
         forking: bool = False,
+        spare: Spare | None = None,
     ):
         self._timeout_s = timeout_s
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed by close)
+        self._stderr = tempfile.TemporaryFile() if spare is None else spare.stderr  # noqa: SIM115  (closed by close)
         self._said = 0
         self._count = 0
         self._hosted: set[int] = set()
@@ -74,22 +78,15 @@ class Worker:
         settings["parent"] = os.getpid()
         settings["forking"] = forking
         settings["processors"] = sorted(processors) if processors else None
-        environment = dict(os.environ)
-        environment.setdefault("OPENBLAS_NUM_THREADS", "1")  # the child computes nothing with NumPy
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-E", "-s", str(Path(__file__).with_name("worker.py")), json.dumps(settings)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env=environment,
-            start_new_session=True,
-            bufsize=0,
-        )
+        self._process = _started(settings, self._stderr) if spare is None else spare
         assert self._process.stdin is not None and self._process.stdout is not None
         self._input = self._process.stdin.fileno()
         self._output = self._process.stdout.fileno()
         os.set_blocking(self._input, False)
         os.set_blocking(self._output, False)
+        if spare is not None:
+            deadline = time.monotonic() + timeout_s
+            send(lambda buffer: self._write(buffer, deadline), settings)
 
     def open(self, factory: str, path: str | Path, options: Mapping[str, Any] | None = None) -> IsolatedSession:
         """Load a model in the child.
@@ -235,6 +232,20 @@ class Worker:
             raise _Late
 
 
+def _started(settings: Mapping[str, Any], stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+    environment = dict(os.environ)
+    environment.setdefault("OPENBLAS_NUM_THREADS", "1")  # the child computes nothing with NumPy
+    return subprocess.Popen(
+        [sys.executable, "-P", "-E", "-s", str(Path(__file__).with_name("worker.py")), json.dumps(settings)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env=environment,
+        start_new_session=True,
+        bufsize=0,
+    )
+
+
 class IsolatedSession:
     """A session in a worker process; see :class:`edgec.runtime.session.Session`."""
 
@@ -343,7 +354,7 @@ class Workers:
         """
         worker = next((item for item in self._workers if item.idle), None) if FORKING else None
         if worker is None:
-            worker = Worker(timeout_s=self._timeout_s, memory_limit=self._memory_limit, forking=FORKING)
+            worker = Worker(timeout_s=self._timeout_s, memory_limit=self._memory_limit, forking=FORKING, spare=take())
             self._workers.append(worker)
         session = worker.open(factory, path, options)
         session._owns = not session.opening.get("forked")

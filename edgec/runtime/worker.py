@@ -1,6 +1,7 @@
 """The child process that runs sessions for :mod:`edgec.runtime.isolation`.
 
-Started as ``python -P worker.py SETTINGS`` where SETTINGS is a JSON object with ``path`` (the parent's ``sys.path``)
+Started as ``python -P worker.py SETTINGS``, or forked (:mod:`edgec.runtime.spare`) and given SETTINGS as the first
+message, a JSON object with ``path`` (the parent's ``sys.path``)
 ``memory_limit`` (bytes of address space, or null), ``processors`` (those to run on, or null) and ``forking``.  Requests
 arrive on standard input, replies leave on what was standard output; the descriptor 1 itself is pointed at standard
 error, so that a chatty library cannot break the protocol.
@@ -30,7 +31,7 @@ def _prepare(settings: dict[str, Any]) -> int:
     """Take the reply channel out of the way, die with the parent, apply the memory limit; returns the channel."""
     channel = os.dup(1)
     os.dup2(2, 1)
-    _die_with(settings["parent"])
+    die_with(settings["parent"])
     if settings["memory_limit"]:
         import resource
 
@@ -45,7 +46,7 @@ def _prepare(settings: dict[str, Any]) -> int:
     return channel
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Have the kernel end this process with its parent."""
     if sys.platform == "linux":
         import ctypes
@@ -55,7 +56,8 @@ def _die_with(parent: int) -> None:
             os._exit(0)
 
 
-def _has_one_thread() -> bool:
+def has_one_thread() -> bool:
+    """Whether this process has a single thread; Linux only."""
     return len(os.listdir("/proc/self/task")) == 1
 
 
@@ -70,7 +72,7 @@ def _fork() -> int | None:
     child = os.fork()
     if not child:
         os.close(ended)
-        _die_with(itself)
+        die_with(itself)
         return ending
     os.close(ending)
     _, status = os.waitpid(child, 0)
@@ -146,19 +148,26 @@ def _describe(error: BaseException) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Serve requests until the parent closes the pipe."""
+    """Serve requests until the parent closes the pipe, with the settings of the command line."""
     settings = json.loads(sys.argv[1])
-    channel = _prepare(settings)
     sys.path[:] = settings["path"]
+    serve(settings)
 
+
+def serve(settings: dict[str, Any] | None = None) -> None:
+    """Serve requests until the parent closes the pipe; where there are no settings, they are the first message."""
     from edgec.runtime.framing import dtype_name, receive, send
 
+    if settings is None:
+        settings, _ = receive(_reader(0))
+        sys.path[:] = settings["path"]
+    channel = _prepare(settings)
     gc.set_threshold(50_000, 20, 10)  # what imports make stays
     if settings["forking"]:
         for name in PRELOADED:
             importlib.import_module(name)
         gc.freeze()  # a copy's collections leave what it shares with this process alone
-    forking = settings["forking"] and _has_one_thread()
+    forking = settings["forking"] and has_one_thread()
     ending: int | None = None
     """Where the copy that was forked for the one session says that it ends in order."""
     read, write = _reader(0), _writer(channel)
