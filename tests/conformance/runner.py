@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import importlib
 import json
 import os
+import pkgutil
 import resource
 import selectors
 import shutil
@@ -23,6 +25,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
+
+import onnx
+import onnx.parser
 
 from edgec.targets import registry
 
@@ -53,6 +58,7 @@ def run_cases(
 ) -> list[Outcome]:
     """The outcome of every case, in the order of `cases`; `progress` sees each as it ends."""
     warm_up(compiler)
+    gc.freeze()  # a child's collector would copy every page that it looks at
     waiting = iter(cases)
     order: list[str] = []
     outcomes: dict[str, Outcome] = {}
@@ -83,18 +89,37 @@ def run_cases(
             for child in running.values():
                 os.kill(child.process, signal.SIGKILL)
                 os.waitpid(child.process, 0)
+            gc.unfreeze()
     return [outcomes[key] for key in order]
 
 
 def warm_up(compiler: Compiler) -> None:
-    """Import in the parent what every child would otherwise import again."""
+    """Do in the parent what every child would otherwise do again: imports, and what the first check of a process fills.
+
+    No model is loaded into a runtime here: its threads would be missing in the children.
+    """
     names = ["onnx.reference", "onnx.shape_inference", "onnxruntime", "ai_edge_litert.interpreter"]
     if isinstance(compiler, Edgec):
-        names += [f"edgec.converter.{name}" for name in ("check", "convert", "verify")]
         registry.load(compiler.target)
+        for name in ("converter", "execution", "ir", "runtime", f"targets.{compiler.target}"):
+            names += _modules(f"edgec.{name}")
     for name in names:
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(name)
+    with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(onnx.parser.parse_model('<ir_version: 8, opset_import: ["": 17]>' + _SMALL), path)
+        compiler.check(path, {})
+
+
+_SMALL: Final = "small (float[1, 2] x) => (float[1, 2] y) { y = Relu(x) }"
+
+
+def _modules(package: str) -> list[str]:
+    """A package's modules, less those that belong to another framework."""
+    path = importlib.import_module(package).__path__
+    found = [module.name for module in pkgutil.walk_packages(path, f"{package}.")]
+    return [name for name in found if "tensorflow" not in name and not name.endswith("__main__")]
 
 
 def _take(waiting: Iterator[Case], count: int) -> Iterator[Case]:
