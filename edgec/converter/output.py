@@ -157,6 +157,10 @@ class OutputFolder:
                 os.close(descriptor)
 
     def _release(self) -> None:
+        with _uninterrupted():  # all of it goes
+            self._remove()
+
+    def _remove(self) -> None:
         if self._working is not None:
             shutil.rmtree(self._working, ignore_errors=True)
             self._working = None

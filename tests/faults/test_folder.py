@@ -241,6 +241,30 @@ def test_steps_that_belong_together_are_not_torn_apart_by_a_signal_that_another_
     assert restored is signal.default_int_handler
 
 
+@pytest.mark.parametrize("published", [True, False])
+def test_a_signal_while_the_folder_is_given_back_leaves_no_lock_file(
+    tmp_path: Path, published: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = shutil.rmtree
+
+    def interrupted(path: Path, **options: bool) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        remove(path, **options)
+
+    monkeypatch.setattr("edgec.converter.output.shutil.rmtree", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is born ignoring it
+    try:
+        with pytest.raises(KeyboardInterrupt), OutputFolder(tmp_path / "out") as place:
+            manifest = place.working / "manifest.json"
+            manifest.write_bytes(b"{}")
+            if published:
+                place.publish([], manifest)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    left = [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))]
+    assert left == (["out", "out/manifest.json"] if published else [])
+
+
 def test_the_source_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "model.onnx"
     shutil.copy(DIGITS, source)
