@@ -177,12 +177,14 @@ class LocalMeasurements:
         *,
         rules: DuelRules | None = None,
         keep: bool = True,
+        anew: bool = False,
     ) -> Floor:
         """The device's A/A floor for a configuration: as it was measured before, or measured now.
 
         Args:
             rules: of the races between equals; those of a trial by default.
             keep: look for one that was kept, and keep this one; for what takes about as long it is the same.
+            anew: measure it, whatever was kept.
         """
         rules = rules or self.rules.duel
         self.pin(configuration)
@@ -190,7 +192,7 @@ class LocalMeasurements:
             latency = self._pinned().latency_s
             place = place_of(self._device, self._processor)
             key = floor_key(place, self._spec(configuration).factory, latency, rules)
-            known = cached_floor(key) if keep else None
+            known = cached_floor(key) if keep and not anew else None
             if known is not None:
                 return known
             self._unpin()

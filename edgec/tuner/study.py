@@ -187,7 +187,13 @@ def _run(
             return finished
         progress("confirming the winner")
         floor = _floor(measurements, journal, space.default)
-        _finish(journal, search, why, confirm(search.trials, wishes.goals, measurements, floor), floor)
+
+        def anew() -> float:
+            progress("measuring again what equals differ by")
+            return _floor(measurements, journal, space.default, anew=True)
+
+        found = confirm(search.trials, wishes.goals, measurements, floor, anew)
+        _finish(journal, search, why, found, _floor(measurements, journal, space.default))
     finally:
         measurements.close()
         mirror.close()
@@ -369,14 +375,16 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
-def _floor(measurements: Measurements, journal: Journal, default: Mapping[str, Setting]) -> float:
-    """The A/A floor that the winner is judged by: measured once in a study."""
+def _floor(
+    measurements: Measurements, journal: Journal, default: Mapping[str, Setting], *, anew: bool = False
+) -> float:
+    """The A/A floor that the winner is judged by: measured once in a study, unless it is measured anew."""
     if not isinstance(measurements, LocalMeasurements):
         return 0.0
-    for entry in journal.entries:
-        if entry["kind"] == "floor":
-            return float(entry["value"])
-    found = measurements.floor(default)
+    known = [] if anew else [entry for entry in journal.entries if entry["kind"] == "floor"]
+    if known:
+        return float(known[-1]["value"])
+    found = measurements.floor(default, anew=anew)
     journal.append({"kind": "floor", "value": found.value, "ratios": list(found.ratios)})
     return found.value
 

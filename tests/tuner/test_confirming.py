@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from edgec.runtime.measurement.floor import Floor
+from edgec.targets.knobs import Knob, Knobs, Part
 from edgec.tuner.confirming import confirm
 from edgec.tuner.goals import LATENCY, THROUGHPUT, Goals
+from edgec.tuner.measuring import LocalMeasurements
 from edgec.tuner.replay import Replay
-from edgec.tuner.space import key_of
+from edgec.tuner.space import key_of, make_space
+from edgec.tuner.study import _floor
 from edgec.tuner.trials import State, Trial
+
+from .synthetic import opened
+
+SPACE = make_space(Knobs((Knob("threads", Part.SESSION, (1, 2), 1),)), {}, {})
 
 CONFIGURATIONS = [{"batch": 1, "graph": name} for name in ("default", "lucky", "fastest", "slow")]
 TRUE_MS = (1.0, 0.8, 0.7, 1.5)
@@ -65,3 +75,51 @@ def test_a_gain_within_the_floor_is_told_with_the_floor() -> None:
     assert found.gain is not None and not found.gain.significant
     (note,) = [note for note in found.notes if "not significantly better" in note]
     assert "0.700 (0.6" in note and "differs by up to 45.0%" in note
+
+
+@pytest.mark.parametrize(
+    ("measured", "winner", "text"), [(0.02, 2, "30.0% (29.5% to 30.5%) faster"), (0.45, 0, "no significant gain")]
+)
+def test_a_floor_of_a_restless_moment_that_hides_a_gain_is_measured_again_once(
+    measured: float, winner: int, text: str
+) -> None:
+    trials = [trial(0, 1.0), trial(1, 0.85), trial(2, 0.71), trial(3, 1.4)]
+    asked: list[float] = []
+
+    def anew() -> float:
+        asked.append(measured)
+        return measured
+
+    found = confirm(trials, Goals(("latency",)), replay(trials), 0.45, anew)
+    assert asked == [measured]
+    assert found.trial is not None and found.trial.number == winner
+    assert found.gain is not None and found.gain.floor == measured and found.gain.text == text
+    (note,) = [note for note in found.notes if "was measured again" in note]
+    assert f"by up to 45.0%: that was measured again, is {measured:.1%} now" in note
+
+
+def test_the_floor_that_was_measured_last_is_the_study_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = iter((0.4, 0.02))
+
+    def floor(self: LocalMeasurements, configuration: object, *, anew: bool) -> Floor:
+        return Floor(next(values), (1.0,), 0.0, "")
+
+    monkeypatch.setattr(LocalMeasurements, "floor", floor)
+    measurements = LocalMeasurements.__new__(LocalMeasurements)
+    with opened(tmp_path, SPACE) as journal:
+        found = [_floor(measurements, journal, {}, anew=anew) for anew in (False, False, True, False)]
+    assert found == [0.4, 0.4, 0.02, 0.02]
+
+
+@pytest.mark.parametrize(("best_ms", "floor"), [(0.98, 0.45), (0.97, 0.04)])
+def test_a_floor_that_hides_nothing_is_not_measured_again(best_ms: float, floor: float) -> None:
+    trials = [trial(0, 1.0), trial(1, best_ms), trial(2, 1.1), trial(3, 1.4)]
+    rows = {key_of(item.configuration): [ms] * 8 for item, ms in zip(trials, (1.0, best_ms, 1.1, 1.4))}
+    measurements = Replay(rows)
+    measurements.pin(trials[0].configuration)
+
+    def anew() -> float:
+        raise AssertionError("nothing was hidden")
+
+    found = confirm(trials, Goals(("latency",)), measurements, floor, anew)
+    assert found.trial is not None and found.trial.number == 0
