@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -18,14 +19,15 @@ from edgec.runtime.lease import holder
 from edgec.tuner.journal import JOURNAL, read_journal
 from edgec.tuner.outcome import read_study
 from edgec.tuner.search import finished_trials
-from tests.command import DIGITS, ROOT, edgec, environment
+from tests.command import DIGITS, edgec, environment
 
-TRIALS = 60
+from .replaying import Runs
 
 
-def start(folder: Path, seconds: float, sampler: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.tuner.replaying", str(folder), str(TRIALS), str(seconds), sampler]
-    return subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
+@pytest.fixture(scope="module")
+def runs() -> Iterator[Runs]:
+    with Runs() as started:
+        yield started
 
 
 def finished(folder: Path) -> list[dict[str, object]]:
@@ -33,38 +35,35 @@ def finished(folder: Path) -> list[dict[str, object]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("sampler", "kills"), [("surrogate", 50), ("tpe", 12)])
+@pytest.mark.parametrize(("sampler", "kills", "trials"), [("surrogate", 50, 60), ("tpe", 12, 30)])
 def test_killed_at_random_moments_a_study_loses_nothing_and_measures_nothing_twice(
-    tmp_path: Path, sampler: str, kills: int
+    runs: Runs, tmp_path: Path, sampler: str, kills: int, trials: int
 ) -> None:
-    process = start(tmp_path / "straight", 0.0, sampler)
-    assert process.wait(300) == 0
+    assert runs.start(tmp_path / "straight", trials, 0.0, sampler).wait() == 0
     straight = finished(tmp_path / "straight")
     rng = random.Random(7)
     killed = 0
     studies: list[Path] = []
     while killed < kills:
         studies.append(tmp_path / f"killed{len(studies)}")
-        killed += kill_often(studies[-1], sampler, kills - killed, rng)
+        killed += kill_often(runs, studies[-1], trials, sampler, kills - killed, rng)
     for folder in studies:
-        process = start(folder, 0.0, sampler)
-        assert process.wait(300) == 0
-        require_whole(folder, straight)
+        assert runs.start(folder, trials, 0.0, sampler).wait() == 0
+        require_whole(folder, straight, count=trials)
 
 
-def kill_often(folder: Path, sampler: str, kills: int, rng: random.Random) -> int:
+def kill_often(runs: Runs, folder: Path, trials: int, sampler: str, kills: int, rng: random.Random) -> int:
     """Kill a study up to so often while it runs, and start it again; how often, when it was over before."""
     killed = length = 0
     while killed < kills:
-        process = start(folder, 0.02, sampler)  # blocks are played slowly
-        assert process.stdout is not None
+        run = runs.start(folder, trials, 0.02, sampler)  # blocks are played slowly
         if rng.random() < 0.9:
-            process.stdout.readline()
+            run.listen()
         time.sleep(rng.uniform(0, 0.3))
-        ended = process.poll()
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        ended = run.poll()
+        if ended is None:
+            run.kill()
+            run.wait()
         if (folder / JOURNAL).exists():
             before, length = length, len((folder / JOURNAL).read_bytes())
             assert length >= before - 4096, "the journal only grows, but for a line that was cut short"
@@ -76,7 +75,7 @@ def kill_often(folder: Path, sampler: str, kills: int, rng: random.Random) -> in
 
 
 def require_whole(
-    folder: Path, straight: list[dict[str, object]], database: str | None = "study.db", count: int = TRIALS
+    folder: Path, straight: list[dict[str, object]], database: str | None = "study.db", *, count: int
 ) -> None:
     """The study has the trials that it would have had without any kill, each measured once; so has its SQLite file."""
     resumed = finished(folder)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +12,14 @@ import optuna
 import pytest
 
 from edgec.tuner.outcome import read_study
-from tests.command import ROOT, edgec, environment
+from tests.command import ROOT, edgec
 from tests.postgres import HINT, Server, find_server
 
+from .replaying import Run, Runs
 from .test_faults import TUNE
-from .test_kill import finished, require_whole, tuning, wait_for_trial, workers_of
+from .test_kill import finished, require_whole, runs, tuning, wait_for_trial, workers_of
 
+__all__ = ["runs"]
 PROGRAMS = find_server()
 TRIALS = 24
 pytestmark = pytest.mark.skipif(PROGRAMS is None, reason=HINT)
@@ -89,23 +89,13 @@ def test_a_study_begins_there_and_goes_on_there(server: Server, database: str, t
     assert (folder / "study.db").exists()
 
 
-def test_two_coordinators_begin_at_once_in_an_empty_database(server: Server, database: str, tmp_path: Path) -> None:
+def test_two_coordinators_begin_at_once_in_an_empty_database(
+    runs: Runs, server: Server, database: str, tmp_path: Path
+) -> None:
     variables = {"PGPASSWORD": server.password, "EDGEC_STORAGE": server.url(database=database)}
-    command = [sys.executable, "-m", "tests.tuner.replaying"]
     names = [f"study{number}" for number in range(3)]
-    running = [
-        subprocess.Popen(
-            [*command, str(tmp_path / name), "6", "0.0", "surrogate", name],
-            cwd=ROOT,
-            env=environment(**variables),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        for name in names
-    ]
-    for process in running:
-        errors = process.communicate(timeout=300)[1]
-        assert process.returncode == 0, errors
+    running = [runs.start(tmp_path / name, 6, 0.0, "surrogate", name, **variables) for name in names]
+    assert [run.wait() for run in running] == [0, 0, 0]
     found = stored(server, database)
     assert sorted(found) == names
     for name, trials in found.items():
@@ -114,37 +104,24 @@ def test_two_coordinators_begin_at_once_in_an_empty_database(server: Server, dat
         ]
 
 
-def test_killed_at_random_moments_nothing_is_lost_or_kept_twice(server: Server, database: str, tmp_path: Path) -> None:
-    def start(name: str, seconds: float) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "tests.tuner.replaying",
-                str(tmp_path / name),
-                str(TRIALS),
-                str(seconds),
-                "surrogate",
-                name,
-            ],
-            cwd=ROOT,
-            env=environment(PGPASSWORD=server.password, EDGEC_STORAGE=server.url(database=database)),
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+def test_killed_at_random_moments_nothing_is_lost_or_kept_twice(
+    runs: Runs, server: Server, database: str, tmp_path: Path
+) -> None:
+    variables = {"PGPASSWORD": server.password, "EDGEC_STORAGE": server.url(database=database)}
 
-    assert start("straight", 0.0).wait(300) == 0
+    def start(name: str, seconds: float) -> Run:
+        return runs.start(tmp_path / name, TRIALS, seconds, "surrogate", name, **variables)
+
+    assert start("straight", 0.0).wait() == 0
     rng = random.Random(3)
     for _ in range(3):
-        process = start("killed", 0.02)
-        assert process.stdout is not None
-        process.stdout.readline()
+        run = start("killed", 0.02)
+        run.listen()
         time.sleep(rng.uniform(0, 0.4))
-        process.kill()
-        process.wait()
-        process.stdout.close()
-    assert start("killed", 0.0).wait(300) == 0
-    require_whole(tmp_path / "killed", finished(tmp_path / "straight"), None, TRIALS)
+        run.kill()
+        run.wait()
+    assert start("killed", 0.0).wait() == 0
+    require_whole(tmp_path / "killed", finished(tmp_path / "straight"), None, count=TRIALS)
     found = stored(server, database)
     assert [trial.user_attrs["configuration"] for trial in found["killed"]] == [
         trial.user_attrs["configuration"] for trial in found["straight"]
