@@ -108,6 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         gc.set_threshold(*THRESHOLDS)
         # Before NumPy is imported: its threads would start for nothing, and spin on while something is measured.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        # Where whoever started us ignores it, the kernel forgets how our children ended, and Python says 0 of each.
+        _handle(signal.SIGCHLD, signal.SIG_DFL)
     given = list(sys.argv[1:] if arguments is None else arguments)
     before: list[tuple[int, Any]] = []
     _signals.clear()

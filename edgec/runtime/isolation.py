@@ -86,7 +86,8 @@ class Worker:
         os.set_blocking(self._output, False)
         if spare is not None:
             deadline = time.monotonic() + timeout_s
-            send(lambda buffer: self._write(buffer, deadline), settings)
+            with contextlib.suppress(BrokenPipeError):  # it was killed a moment ago: the first request tells how
+                send(lambda buffer: self._write(buffer, deadline), settings)
 
     def open(self, factory: str, path: str | Path, options: Mapping[str, Any] | None = None) -> IsolatedSession:
         """Load a model in the child.

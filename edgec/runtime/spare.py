@@ -11,20 +11,23 @@ import contextlib
 import gc
 import importlib
 import os
-import select
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
-from typing import IO, NoReturn
+from collections.abc import Set
+from typing import IO, Final, NoReturn
 
 from edgec.runtime import worker
 
 POSSIBLE = sys.platform == "linux"
 """Whether processes are forked: only Linux says how many threads there are, and ends a child with its parent."""
 
-_CRASHED = 70
+_CRASHED: Final = 70
+_HANDLED: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGALRM})
+"""What a program may have handlers for that must not run in the copy."""
 
 
 class Spare:
@@ -43,11 +46,7 @@ class Spare:
 
     def poll(self) -> int | None:
         """How it ended, as :class:`subprocess.Popen` says it; None while it runs."""
-        if self._status is None:
-            ended, status = os.waitpid(self.pid, os.WNOHANG)
-            if ended:
-                self._status = os.waitstatus_to_exitcode(status)
-        return self._status
+        return self._collect(os.WNOHANG)
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until it has ended, seconds at most.
@@ -55,16 +54,30 @@ class Spare:
         Raises:
             subprocess.TimeoutExpired: it has not.
         """
-        descriptor = os.pidfd_open(self.pid) if self._status is None else None
-        if descriptor is not None:
-            with os.fdopen(descriptor, "rb", 0) as watched:
-                polled = select.poll()
-                polled.register(watched, select.POLLIN)
-                polled.poll(None if timeout is None else timeout * 1000)
-        status = self.poll()
-        if status is None:
-            raise subprocess.TimeoutExpired("a forked worker", timeout or 0.0)
+        if timeout is None:
+            status = self._collect(0)
+            assert status is not None
+            return status
+        # os.pidfd_open would do without asking again and again, but kernels before 5.3 and some builds of Python
+        # do not have it.
+        deadline, pause = time.monotonic() + timeout, 0.0005
+        while (status := self.poll()) is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise subprocess.TimeoutExpired("a forked worker", timeout)
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, 0.05)
         return status
+
+    def _collect(self, how: int) -> int | None:
+        if self._status is None:
+            try:
+                ended, status = os.waitpid(self.pid, how)
+            except ChildProcessError:  # SIGCHLD is ignored, so the kernel did not keep how it ended
+                ended, status = self.pid, 0
+            if ended:
+                self._status = os.waitstatus_to_exitcode(status)
+        return self._status
 
     def dismiss(self) -> None:
         """End it; it has nothing to finish."""
@@ -79,14 +92,22 @@ _spare: Spare | None = None
 
 
 def prepare() -> None:
-    """Fork a worker, unless there is one; where that cannot be done safely, workers are started anew later."""
+    """Fork a worker, unless there is one; where that cannot be done (safely), workers are started anew later."""
     global _spare
     if not POSSIBLE or _spare is not None:
         return
     for name in worker.PRELOADED:
         importlib.import_module(name)
-    if worker.has_one_thread():
-        _spare = _fork()
+    if not worker.has_one_thread():
+        return
+    # No handler may run in the copy, nor here before we know the copy.
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+    try:
+        _spare = _fork(held)
+    except OSError:  # no descriptor, no room for a temporary file, no process left: whoever needs a worker will say so
+        _spare = None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 def take() -> Spare | None:
@@ -103,24 +124,35 @@ def dismiss() -> None:
         spare.dismiss()
 
 
-def _fork() -> Spare:
-    requests, asking = os.pipe()
-    replying, replies = os.pipe()
-    errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the worker)
-    parent = os.getpid()
-    pid = os.fork()
-    if not pid:
-        _work(parent, {0: requests, 1: replies, 2: errors.fileno()})
+def _fork(held: Set[int]) -> Spare:
+    """Fork a worker, which holds back the signals ``held`` only."""
+    with contextlib.ExitStack() as opened:
+        requests, asking = _pipe(opened)
+        replying, replies = _pipe(opened)
+        errors = opened.enter_context(tempfile.TemporaryFile())
+        parent = os.getpid()
+        pid = os.fork()
+        if not pid:
+            _work(parent, held, {0: requests, 1: replies, 2: errors.fileno()})
+        opened.pop_all()
     os.close(requests)
     os.close(replies)
     return Spare(pid, os.fdopen(asking, "wb", 0), os.fdopen(replying, "rb", 0), errors)
 
 
-def _work(parent: int, standard: dict[int, int]) -> NoReturn:
+def _pipe(opened: contextlib.ExitStack) -> tuple[int, int]:
+    ends = os.pipe()
+    for end in ends:
+        opened.callback(os.close, end)
+    return ends
+
+
+def _work(parent: int, held: Set[int], standard: dict[int, int]) -> NoReturn:
     """The copy's life: leave everything of the program behind, wait for settings, and serve."""
     try:
-        for known in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        for known in (*_HANDLED, signal.SIGCHLD):
             signal.signal(known, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
         for number, descriptor in standard.items():
             os.dup2(descriptor, number)
         for descriptor in sorted(int(name) for name in os.listdir("/proc/self/fd")):

@@ -32,6 +32,7 @@ def _prepare(settings: dict[str, Any]) -> int:
     channel = os.dup(1)
     os.dup2(2, 1)
     die_with(settings["parent"])
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited where the program ignores it: copies are waited for
     if settings["memory_limit"]:
         import resource
 
@@ -57,8 +58,11 @@ def die_with(parent: int) -> None:
 
 
 def has_one_thread() -> bool:
-    """Whether this process has a single thread; Linux only."""
-    return len(os.listdir("/proc/self/task")) == 1
+    """Whether this process is known to have a single thread; Linux only, where ``/proc`` tells."""
+    try:
+        return len(os.listdir("/proc/self/task")) == 1
+    except FileNotFoundError:  # not mounted
+        return False
 
 
 def _fork() -> int | None:

@@ -168,6 +168,107 @@ say(kept=kept, leads=leads, signal=-os.waitstatus_to_exitcode(status))
     assert found == {"kept": False, "leads": True, "signal": 15}
 
 
+def test_a_worker_that_dies_as_it_is_taken_is_an_error_that_says_how() -> None:
+    found = program("""
+from edgec.runtime.isolation import Worker
+spare.prepare()
+taken = spare.take()
+os.kill(taken.pid, signal.SIGKILL)
+os.waitid(os.P_PID, taken.pid, os.WEXITED | os.WNOWAIT)
+try:
+    Worker(spare=taken).open(FACTORY, "identify")
+except EdgecError as error:
+    say(code=error.code, message=str(error))
+""")
+    assert found["code"] == "EDG302" and "SIGKILL" in found["message"]
+
+
+@pytest.mark.parametrize("failing", ["os.pipe", "os.fork", "spare.tempfile.TemporaryFile"])
+def test_where_a_process_cannot_be_forked_none_is_kept_and_nothing_stays_open(failing: str) -> None:
+    """No descriptor, no process, or no room for a temporary file: the second pipe fails, or what comes after it."""
+    found = program(
+        """
+calls = []
+whole = eval(os.environ["FAILING"])
+def failing(*rest):
+    calls.append(rest)
+    if whole is not os.pipe or len(calls) > 1:
+        raise OSError(24, "Too many open files")
+    return whole(*rest)
+exec(os.environ["FAILING"] + " = failing")
+before = sorted(os.listdir("/proc/self/fd"))
+spare.prepare()
+after = sorted(os.listdir("/proc/self/fd"))
+exec(os.environ["FAILING"] + " = whole")
+with Workers() as workers:
+    say(spare=spare._spare is not None, left=before != after, works=bool(identify(workers)))
+""",
+        FAILING=failing,
+    )
+    assert found == {"spare": False, "left": False, "works": True}
+
+
+def test_a_program_that_ignores_its_children_is_served() -> None:
+    """The kernel does not keep how they ended then, and waitpid says that there are none."""
+    found = program("""
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+spare.prepare()
+pid = spare._spare.pid
+with Workers() as workers:
+    first = [identify(workers)["parent"] for _ in range(2)]
+with Workers() as workers:
+    say(first=[item == pid for item in first], second=bool(identify(workers)))
+""")
+    assert found == {"first": [True, True], "second": True}
+
+
+def test_signals_that_come_while_it_is_forked_do_not_run_handlers_in_the_copy() -> None:
+    """A handler of the program unwinds what the program does: in the copy it would clean up what is the program's."""
+    found = program("""
+ran = []
+signal.signal(signal.SIGTERM, lambda *rest: ran.append(os.getpid()))
+fork = os.fork
+def signalled():
+    child = fork()
+    os.kill(os.getpid(), signal.SIGTERM)
+    if not child and ran:
+        os._exit(0)
+    return child
+os.fork = signalled
+spare.prepare()
+say(ran=ran == [os.getpid()], ended=-spare._spare.wait(30))
+""")
+    assert found == {"ran": True, "ended": 15}
+
+
+def test_waiting_for_it_ends_after_the_time_given() -> None:
+    found = program("""
+spare.prepare()
+try:
+    spare._spare.wait(0.1)
+except __import__("subprocess").TimeoutExpired:
+    say(late=True, runs=spare._spare.poll() is None)
+""")
+    assert found == {"late": True, "runs": True}
+
+
+def test_a_command_started_where_children_are_ignored_converts(tmp_path: Path) -> None:
+    """A shell or a server that ignores SIGCHLD hands that on; subprocess then says 0 of every program that failed."""
+    ignore = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
+    start = f"{ignore}; os.execv(sys.executable, sys.argv[1:])"
+    model = ROOT / "examples" / "digits" / "digits.onnx"
+    command = [sys.executable, "-m", "edgec", "convert", str(model), "--target", "tflite", "-o", str(tmp_path / "out")]
+    result = subprocess.run(
+        [sys.executable, "-c", start, *command],
+        env=environment(PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize("arguments", [["missing.onnx"], ["missing.onnx", "--plan"]])
 def test_a_command_that_needs_no_worker_leaves_none(arguments: list[str], tmp_path: Path) -> None:
     found = program(
