@@ -6,10 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = ROOT / "examples/digits/digits.onnx"
@@ -37,11 +37,15 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def edgec(
-    *arguments: str | Path, timeout: float = 120, before: Callable[[], None] | None = None, **more: str
+    *arguments: str | Path,
+    timeout: float = 600,
+    before: Callable[[], None] | None = None,
+    module: str = "edgec",
+    **more: str,
 ) -> Finished:
     """``python -m edgec ARGUMENTS``; ``before`` runs in the child just before it starts."""
     result = subprocess.run(
-        [sys.executable, "-m", "edgec", *map(str, arguments)],
+        [sys.executable, "-m", module, *map(str, arguments)],
         env=environment(**more),
         capture_output=True,
         text=True,
@@ -50,3 +54,18 @@ def edgec(
         preexec_fn=before,
     )
     return Finished(result.returncode, result.stdout, result.stderr)
+
+
+def edgec_into(arguments: Sequence[str], stdout: int | IO[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """``python -m edgec ARGUMENTS`` whose standard output goes there."""
+    return subprocess.run(
+        [sys.executable, "-m", "edgec", *arguments],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
+        timeout=600,
+        check=False,
+        **options,
+    )

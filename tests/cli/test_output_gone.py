@@ -4,29 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 
 import pytest
 
 from edgec.cli.main import main
 from edgec.errors import EXIT_PIPE
-from tests.cli.test_usage import DIGITS, ROOT, environment
+from tests.command import DIGITS, edgec_into
 
 COMMANDS = [("devices",), ("devices", "--json"), ("explain", "--all"), ("--help",), ("schema", "bench")]
-
-
-def run(arguments: tuple[str, ...], stdout: int, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # type: ignore[call-overload, no-any-return]
-        [sys.executable, "-m", "edgec", *arguments],
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=environment(),
-        timeout=120,
-        check=False,
-        **options,
-    )
 
 
 def unread() -> int:
@@ -40,7 +25,7 @@ def unread() -> int:
 def test_output_that_nobody_reads_ends_quietly(arguments: tuple[str, ...]) -> None:
     stdout = unread()
     try:
-        done = run(arguments, stdout)
+        done = edgec_into(arguments, stdout)
     finally:
         os.close(stdout)
     assert done.returncode == EXIT_PIPE
@@ -50,7 +35,7 @@ def test_output_that_nobody_reads_ends_quietly(arguments: tuple[str, ...]) -> No
 def test_an_error_is_still_said_where_only_the_document_is_not_read() -> None:
     stdout = unread()
     try:
-        done = run(("inspect", "none.onnx", "--json"), stdout)
+        done = edgec_into(("inspect", "none.onnx", "--json"), stdout)
     finally:
         os.close(stdout)
     assert done.returncode == EXIT_PIPE
@@ -60,7 +45,7 @@ def test_an_error_is_still_said_where_only_the_document_is_not_read() -> None:
 @pytest.mark.parametrize(("arguments", "code"), [(("targets",), 0), (("targets", "--json"), 0), (("none",), 2)])
 def test_output_that_was_closed_goes_nowhere(arguments: tuple[str, ...], code: int) -> None:
     """As after ``>&-`` in a shell."""
-    done = run(arguments, subprocess.DEVNULL, preexec_fn=lambda: os.close(1))
+    done = edgec_into(arguments, subprocess.DEVNULL, preexec_fn=lambda: os.close(1))
     assert done.returncode == code
     assert "Traceback" not in done.stderr and "EDG900" not in done.stderr
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -11,7 +9,7 @@ import pytest
 
 from edgec.cli.main import main
 from edgec.cli.options import named_range, named_shape
-from tests.command import DIGITS, ROOT, environment
+from tests.command import DIGITS, edgec_into
 from tests.schemas import validate
 
 CASES = [
@@ -108,16 +106,7 @@ def test_a_full_disk_behind_standard_output_is_said_and_no_internal_error(
     arguments: tuple[str, ...], code: int
 ) -> None:
     with open("/dev/full", "w", encoding="utf-8") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "edgec", *arguments],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=environment(),
-            timeout=120,
-            check=False,
-        )
+        done = edgec_into(arguments, full)
     assert done.returncode == code
     assert "EDG011  standard output" in done.stderr and "No space left on device" in done.stderr
     assert ("none.onnx" in done.stderr) == ("none.onnx" in arguments), "the first error is shown too"

@@ -17,6 +17,8 @@ from edgec.execution.load import load
 from tests.command import DIGIT_SAMPLES, DIGITS, edgec
 from tests.schemas import validate
 
+from .quick import edgec as quickly
+
 FEW = ["--knob", "optimise=all,none", "--knob", "execution_mode=sequential", "--knob", "arena=true"]
 
 
@@ -93,12 +95,12 @@ def test_convert_takes_the_settings_of_a_study(study: Path, tmp_path: Path) -> N
 
 def test_a_limit_that_nothing_keeps_ends_with_1_and_the_whole_document(tmp_path: Path) -> None:
     arguments = [*FEW, "--max-latency", "0.001us", "--trials", "2", "-o", tmp_path / "study"]
-    result = edgec("tune", DIGITS, "-t", "onnxruntime", *arguments, "--json")
+    result = quickly("tune", DIGITS, "-t", "onnxruntime", *arguments, "--json")
     assert result.code == 1
     validate(result.document)
     assert result.document["status"] == "infeasible"
     assert result.document["winner"] is None
-    applied = edgec("tune", "apply", tmp_path / "study", "-o", tmp_path / "out", "--json")
+    applied = quickly("tune", "apply", tmp_path / "study", "-o", tmp_path / "out", "--json")
     assert applied.code == 1
     assert applied.document["error"]["code"] == "EDG813"
 
@@ -116,7 +118,7 @@ def test_a_precision_that_loses_too_much_is_pruned_by_labels(tmp_path: Path) -> 
         "memory_pattern=false",
     ]
     only += ["--knob", "optimise=all", "--knob", "execution_mode=sequential", "--knob", "arena=false"]
-    result = edgec(
+    result = quickly(
         "tune", DIGITS, "-t", "onnxruntime", *arguments, *only, "-o", tmp_path / "study", "--trials", "9", "--json"
     )
     assert result.code == 0, result.stderr
@@ -133,7 +135,7 @@ def test_a_batch_that_the_model_cannot_have_is_a_failed_trial_and_paid_for_once(
     onnx.save(onnx.parser.parse_model(text), str(tmp_path / "fixed.onnx"))
     arguments = ["--objective", "throughput", "--knob", "batch=1,2", *FEW, "--knob", "threads=1", "--json"]
     arguments += ["-o", str(tmp_path / "study"), "--trials", "99"]
-    result = edgec("tune", tmp_path / "fixed.onnx", "-t", "onnxruntime", *arguments)
+    result = quickly("tune", tmp_path / "fixed.onnx", "-t", "onnxruntime", *arguments)
     assert result.code == 0, result.stderr
     failed = [trial for trial in result.document["trials"] if trial["state"] == "failed"]
     failed = [trial for trial in failed if trial["failure"]["kind"] != "unstable"]  # a microsecond on a busy machine
@@ -196,12 +198,12 @@ def test_knob_values_are_numbers_truths_and_words() -> None:
 
 def test_a_study_that_measured_nothing_does_not_stand_in_the_way(tmp_path: Path) -> None:
     study = tmp_path / "study"
-    wrong = edgec("tune", DIGITS, "-t", "tflite", "--provider", "cuda", "--trials", "1", "-o", study, "--json")
+    wrong = quickly("tune", DIGITS, "-t", "tflite", "--provider", "cuda", "--trials", "1", "-o", study, "--json")
     assert wrong.document["error"]["code"] == "EDG040"
-    right = edgec("tune", DIGITS, "-t", "onnxruntime", *FEW, "--trials", "1", "-o", study, "--json")
+    right = quickly("tune", DIGITS, "-t", "onnxruntime", *FEW, "--trials", "1", "-o", study, "--json")
     assert right.code == 0, right.stderr
     assert right.document["target"] == "onnxruntime" and right.document["trials"][0]["state"] == "complete"
-    other = edgec("tune", DIGITS, "-t", "tflite", "--trials", "1", "-o", study, "--json")
+    other = quickly("tune", DIGITS, "-t", "tflite", "--trials", "1", "-o", study, "--json")
     assert other.document["error"]["code"] == "EDG811"
 
 

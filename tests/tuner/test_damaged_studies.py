@@ -10,8 +10,9 @@ import pytest
 from edgec.cli.main import main
 from edgec.tuner.conversions import FOLDER
 from edgec.tuner.journal import JOURNAL
-from tests.command import DIGITS, edgec
+from tests.command import DIGITS
 
+from .quick import edgec
 from .synthetic import opened, space
 
 

@@ -30,9 +30,10 @@ from edgec.tuner.outcome import read_study
 from edgec.tuner.replay import Replay
 from edgec.tuner.search import Budget, Search
 from edgec.tuner.storage import Mirror
-from tests.command import DIGITS, edgec, environment
+from tests.command import DIGITS, environment
 from tests.tuner.test_kill import tuning, wait_for_trial, workers_of
 
+from .quick import QUICK, edgec
 from .synthetic import opened, replay, searching, space
 
 TUNE = ["tune", DIGITS, "-t", "onnxruntime", "--knob", "execution_mode=sequential", "--knob", "optimise=all"]
@@ -126,7 +127,7 @@ def test_a_runtime_that_vanishes_ends_the_study(tmp_path: Path, monkeypatch: pyt
     from edgec.targets.base import Finding
 
     of_target = registry.load("onnxruntime")
-    studies.tune(DIGITS, target="onnxruntime", output=tmp_path / "study", trials=2)
+    studies.tune(DIGITS, target="onnxruntime", output=tmp_path / "study", trials=2, rules=QUICK)
     monkeypatch.setattr(type(of_target), "doctor", lambda self: [Finding("onnxruntime", False, "not installed")])
     monkeypatch.setattr(of_target.__class__, "session", _broken_session)
     with pytest.raises(EdgecError, match="has gone") as caught:

@@ -19,8 +19,9 @@ from edgec.runtime.lease import holder
 from edgec.tuner.journal import JOURNAL, read_journal
 from edgec.tuner.outcome import read_study
 from edgec.tuner.search import finished_trials
-from tests.command import DIGITS, edgec, environment
+from tests.command import DIGITS, environment
 
+from .quick import edgec
 from .replaying import Runs
 
 
@@ -93,7 +94,8 @@ def require_whole(
 
 
 def tuning(folder: Path, *more: str, **variables: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "edgec", "tune", str(DIGITS), "-t", "onnxruntime", "-o", str(folder), *more]
+    command = [sys.executable, "-m", "tests.tuner.quick", "tune", str(DIGITS), "-t", "onnxruntime"]
+    command += ["-o", str(folder), *more]
     return subprocess.Popen(
         command, env=environment(**variables), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     )

@@ -20,6 +20,7 @@ from edgec.tuner.study import tune
 from edgec.tuner.trials import SAME, UNREACHABLE, State, TrialFailed
 from tests.command import DIGIT_SAMPLES, DIGITS, edgec
 
+from .quick import QUICK
 from .synthetic import opened, searching
 
 LEVELS = (0.001, 0.002, 0.004, 0.008)
@@ -115,6 +116,7 @@ def test_a_study_converts_once_per_level_and_measures_no_artifact_twice(
         calibration=DIGIT_SAMPLES,
         knobs=single,
         trials=20,
+        rules=QUICK,
     )
     assert result.finish is not None and result.finish["why"] == "exhausted"
     folders = [folder for folder in (tmp_path / "study" / FOLDER).iterdir() if folder.is_dir()]

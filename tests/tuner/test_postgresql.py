@@ -12,9 +12,10 @@ import optuna
 import pytest
 
 from edgec.tuner.outcome import read_study
-from tests.command import ROOT, edgec
+from tests.command import ROOT
 from tests.postgres import HINT, Server, find_server
 
+from .quick import edgec
 from .replaying import Run, Runs
 from .test_faults import TUNE
 from .test_kill import finished, require_whole, runs, tuning, wait_for_trial, workers_of
