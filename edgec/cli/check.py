@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from edgec.cli import options
+from edgec.errors import EXIT_OK, EXIT_UNSUPPORTED
 
 
 @click.command(name="check", short_help="Say of every node whether a target can hold it.")
@@ -27,11 +28,12 @@ def command(
     everything: bool,
     as_json: bool,
     **given: Any,
-) -> None:
+) -> int:
     """Ask a target about every node of MODEL, without converting.
 
     A node is ok, unsupported or uncertain; with the rule that decided, the reason, and what would help. The exit code
-    is 0 whenever there is a report. What is called unsupported here, `edgec convert` refuses by the same rule.
+    is 0 whenever there is a report, but 4 where --require-device is given and a node is not ok. What is called
+    unsupported here, `edgec convert` refuses by the same rule.
     """
     keywords = options.keywords(given)
     from edgec.cli.documents import print_document
@@ -40,9 +42,11 @@ def command(
 
     with steps() as progress:
         report = check(model, target=target, progress=progress, **keywords)
+    required = (keywords["target_options"] or {}).get("require-device")
+    code = EXIT_UNSUPPORTED if required and report.verdict != "ok" else EXIT_OK
     if as_json:
         print_document(report.to_json())
-        return
+        return code
     from edgec.cli.tables import table
 
     rows = [
@@ -65,3 +69,4 @@ def command(
         f"({summary['ok']} of {summary['nodes']} nodes ok, {summary['unsupported']} unsupported, "
         f"{summary['uncertain']} uncertain)"
     )
+    return code

@@ -106,14 +106,17 @@ def check(
     """
     path = Path(model)
     chosen = registry.load(target)
-    taker = taking(chosen, path)
-    if taker is not None:
-        progress(f"asking {chosen.name}")
-        found = taker.support_lowered(path)
-        return CheckReport(path.name, target, found.nodes, found.general, found.notes, found.facts)
     asked = ConversionOptions(**options)
     wanted = precision_options(chosen, asked)
     lowering = target_options(chosen, asked, wanted)
+    taker = taking(chosen, path)
+    if taker is not None:
+        from edgec.converter.direct import refuse_unread
+
+        refuse_unread(asked, path)
+        progress(f"asking {chosen.name}")
+        found = taker.support_lowered(path, lowering)
+        return CheckReport(path.name, target, found.nodes, found.general, found.notes, found.facts)
     try:
         prepared = prepare(
             path,

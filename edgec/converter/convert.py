@@ -28,17 +28,6 @@ SCHEMA: Final = "edgec-convert-1"
 STEM: Final = "model"
 CALIBRATION_SAMPLES: Final = 4
 """Samples of the calibration data that are verified with, where there is no other data."""
-UNREAD: Final = (
-    "input_shapes",
-    "batch",
-    "passes",
-    "signature",
-    "precision",
-    "calibration",
-    "io_dtype",
-    "io_layout",
-)
-"""Options that mean nothing for a file that is taken as it is."""
 
 
 @dataclass(frozen=True)
@@ -119,9 +108,9 @@ def convert(
     lowering = target_options(chosen, asked, wanted)
     taker = taking(chosen, path)
     if taker is not None:
-        from edgec.converter.direct import convert_file
+        from edgec.converter.direct import convert_file, refuse_unread
 
-        _refuse_options([name for name in UNREAD if getattr(asked, name)], path)
+        refuse_unread(asked, path)
         return convert_file(path, taker, folder, lowering, asked, plan=plan, progress=progress)
     shown = (print_ir_after,) if isinstance(print_ir_after, str) else tuple(print_ir_after)
 
@@ -169,16 +158,6 @@ def convert(
         progress("moving into place")
         *sidecars, main, manifest = place.publish((*artifact.sidecars, artifact.main), written)
         return ConversionResult(main, manifest, report, None, tuple(sidecars), notes, document)
-
-
-def _refuse_options(names: Sequence[str], path: Path) -> None:
-    if names:
-        raise UsageError(
-            "EDG001",
-            f"{', '.join(names)} cannot be given here",
-            why=f"'{path.name}' is taken as it is, byte for byte",
-            help="leave it out, or convert the model that the file was made from",
-        )
 
 
 def _keep_source(source: Path, artifact: Path) -> None:

@@ -33,6 +33,33 @@ if TYPE_CHECKING:
 SAMPLES: Final = 3
 DATA_SAMPLES: Final = 256
 PRECISION: Final = "int8"
+UNREAD: Final = (
+    "input_shapes",
+    "batch",
+    "passes",
+    "signature",
+    "precision",
+    "calibration",
+    "io_dtype",
+    "io_layout",
+)
+"""Options that mean nothing for a file that is taken as it is."""
+
+
+def refuse_unread(asked: ConversionOptions, path: Path) -> None:
+    """Refuse options that mean nothing for a file that is taken as it is.
+
+    Raises:
+        UsageError: EDG001.
+    """
+    names = [name for name in UNREAD if getattr(asked, name)]
+    if names:
+        raise UsageError(
+            "EDG001",
+            f"{', '.join(names)} cannot be given here",
+            why=f"'{path.name}' is taken as it is, byte for byte",
+            help="leave it out, or convert the model that the file was made from",
+        )
 
 
 def convert_file(
@@ -99,7 +126,7 @@ def _plan(
 ) -> dict[str, Any]:
     name = STEM + target.suffix
     origin = "random" if asked.data_path is None else asked.data_path.name
-    facts = target.support_lowered(path)
+    facts = target.support_lowered(path, options)
     operators: dict[str, int] = {}
     for node in facts.nodes:
         operators[node.operator] = operators.get(node.operator, 0) + 1

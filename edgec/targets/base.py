@@ -276,8 +276,12 @@ class FileTarget(Target):
         """
 
     @abstractmethod
-    def support_lowered(self, path: Path) -> LoweredSupport:
-        """The verdict on every operator of such a file."""
+    def support_lowered(self, path: Path, options: TargetOptions) -> LoweredSupport:
+        """The verdict on every operator of such a file.
+
+        Raises:
+            EdgecError: it is damaged, or the options are none of this target's.
+        """
 
 
 def taking(target: Target, path: Path) -> FileTarget | None:

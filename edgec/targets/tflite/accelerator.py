@@ -192,13 +192,14 @@ class AcceleratorTarget(FileTarget, Generic[Options]):
             raise self._refuse(as_refusal(found.away[0], (found.away[0].name,)))
         return Lowered(Payload(None, path, chosen), [*self.introduction(chosen), *found.notes])
 
-    def support_lowered(self, path: Path) -> LoweredSupport:
+    def support_lowered(self, path: Path, options: TargetOptions) -> LoweredSupport:
         """The predicted place of every operator, index for index."""
+        chosen = self.asked(options)
         flat = read(path)
         general = []
         if self.is_compiled(flat):
             general.append(Refusal("", "", (), self.compiled_rule, "the file is compiled already", "give its source"))
-        found = self.predict(flat)
+        found = self.predict(flat, chosen if options.extra else None)
         return LoweredSupport(found.nodes, tuple(general), found.facts, found.notes)
 
     # what goes into the compiler

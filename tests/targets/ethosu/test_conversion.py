@@ -199,6 +199,47 @@ def test_a_model_in_part_on_the_cpu_is_refused_where_that_is_asked(no_vela: None
     assert (caught.value.code, caught.value.exit_code) == ("EDG430", 4)
 
 
+def test_a_file_is_checked_for_the_accelerator_that_was_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without one the prediction is for any Ethos-U; what is wrong with an option is said of a file too."""
+    net = Net()
+    x = net.convolution(net.input(1, 8, 8, 4), 4, "first")
+    model = net.write(tmp_path / "model.tflite", net.add("SELECT_V2", [x, x, x], (1, 8, 8, 4), name="y"))
+    verdicts = [
+        [str(node.verdict) for node in edgec.check(model, target="ethosu", target_options=options).nodes]
+        for options in ({}, {"accelerator": "ethos-u55-128"}, {"accelerator": "ethos-u85-256"})
+    ]
+    assert verdicts == [["ok", "uncertain"], ["ok", "unsupported"], ["ok", "ok"]]
+    for options in (
+        ["--accelerator", "ethos-u1"],
+        ["--option", "colour=red"],
+        ["--precision", "int8"],
+        ["--batch", "2"],
+    ):
+        assert main(["check", str(model), "-t", "ethosu", *options]) == 2
+        assert "EDG001" in capsys.readouterr().err
+
+
+def test_checking_with_a_required_device_ends_as_the_conversion_would(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = Net()
+    x = net.convolution(net.input(1, 8, 8, 4), 4, "first")
+    whole = net.write(tmp_path / "whole.tflite", x)
+    net = Net()
+    x = net.convolution(net.input(1, 8, 8, 4), 4, "first")
+    part = net.write(tmp_path / "part.tflite", net.add("FLOOR", [x], (1, 8, 8, 4), name="y"))
+    for model, required, code in ((whole, True, 0), (part, True, 4), (part, False, 0)):
+        arguments = ["check", str(model), "-t", "ethosu", "--json", *(["--require-device"] if required else [])]
+        assert main(arguments) == code, arguments
+        document = json.loads(capsys.readouterr().out)
+        validate(document)
+        assert document["summary"]["verdict"] == ("ok" if model == whole else "unsupported")
+        assert main([item for item in arguments if item != "--json"]) == code
+        assert document["summary"]["verdict"] in capsys.readouterr().out
+
+
 def test_checking_onnx(tmp_path: Path) -> None:
     report = edgec.check(quantized(tmp_path / "model.onnx"), target="ethosu")
     validate(report.to_json())
