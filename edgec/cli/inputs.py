@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgec.converter.calibration.images import SUFFIXES, ImageOptions, load_image
-from edgec.converter.verification.data import load_samples, stand_in
+from edgec.converter.verification.data import load_samples, renamed
 from edgec.errors import EdgecError, UsageError
 from edgec.execution.load import LoadedArtifact
 from edgec.ir.types import Array
@@ -81,9 +81,9 @@ def _read(
         spec = _one(_real(model, specs[0]))
         array = load_image(file, spec, images)
         return {spec.name: _quantized(model, spec, array, notes)}
-    name = stand_in(file, specs)
-    if name is not None:
-        notes.append(f"'{name}' of '{file.name}' is taken for '{specs[0].name}', the only input")
+    note = renamed(file, specs)
+    if note is not None:
+        notes.append(note)
     try:
         return _sample(file, specs)
     except EdgecError as error:
@@ -95,8 +95,9 @@ def _read(
             raise
         try:
             found = _sample(file, real)
-        except EdgecError:
-            raise error from None
+        except EdgecError as other:
+            # What the file lacks is the dtype of integers or something else: then float32 is what was meant.
+            raise (other if "dtype" in error.details else error) from None
     return {spec.name: _quantized(model, spec, found[spec.name], notes) for spec in real}
 
 
@@ -123,6 +124,6 @@ def _quantized(model: LoadedArtifact, spec: TensorSpec, array: Array, notes: lis
     held = model.quantized_io.get(spec.name)
     if held is None:
         return array
-    how = "" if held.dtype.is_float else f": real = {held.scale:.6g} * (integer - {held.zero_point})"
+    how = f": {held.meaning}" if held.meaning else ""
     notes.append(f"input '{spec.name}': float32 made {held.dtype.label}{how}")
     return model.quantize(spec.name, array)

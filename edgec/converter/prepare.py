@@ -18,7 +18,6 @@ from edgec.converter.importers.onnx import require_static
 from edgec.errors import EXIT_UNSUPPORTED, EdgecError, UnsupportedError, UsageError
 from edgec.ir.graph import Model
 from edgec.ir.passes.base import Pass, parse_pipeline
-from edgec.ir.quantization import Affine
 from edgec.ir.types import DataType
 from edgec.targets.base import Lowered, Refusal, Target, TargetOptions
 
@@ -105,18 +104,11 @@ class Prepared:
 
 def _interface_notes(lowered: Lowered) -> list[str]:
     """How integers stand for the floats of inputs and outputs, and where channels lie."""
-    return [
-        f"'{name}' is {held.dtype.label}{', channels last' if name in lowered.layouts else ''}{_meaning(held)}"
-        for name, held in lowered.quantized_io.items()
-    ]
-
-
-def _meaning(held: Affine) -> str:
-    if held.dtype.is_float:
-        return ""
-    zero = held.zero_point
-    shifted = f"(integer {'-' if zero > 0 else '+'} {abs(zero)})" if zero else "integer"
-    return f": real = {held.scale:.6g} * {shifted}"
+    found = []
+    for name, held in lowered.quantized_io.items():
+        place = ", channels last" if name in lowered.layouts else ""
+        found.append(f"'{name}' is {held.dtype.label}{place}" + (f": {held.meaning}" if held.meaning else ""))
+    return found
 
 
 def prepare(

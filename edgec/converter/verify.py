@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgec.converter.verification import judgement
-from edgec.converter.verification.data import Feeds, load_samples
+from edgec.converter.verification.data import Feeds, load_samples, renamed
 from edgec.converter.verification.inputs import ATTEMPTS, Generator
 from edgec.converter.verification.metrics import Difference, same
 from edgec.converter.verification.reference import Host, InProcess, Reference, ReferenceModel, collect, departures
@@ -118,6 +118,9 @@ def verify(
             {"runtime": original.package, "version": _version(original.package)},
             notes=list(reference.notes),
         )
+        note = renamed(data, inputs) if isinstance(data, str | Path) else None
+        if note is not None:
+            report.notes.append(note)
         for item in inputs:
             values = "data" if given is not None else generator.describe(item.name)
             report.inputs.append(InputReport(item.name, str(item.dtype), reference.feeds[0][item.name].shape, values))

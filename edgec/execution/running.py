@@ -58,7 +58,8 @@ def read_labels(path: str | Path) -> list[str]:
     try:
         lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError("EDG006", f"the labels '{path}' cannot be read", why=str(error)) from error
+        help = "give a text file (UTF-8) with one name per line"
+        raise UsageError("EDG006", f"the labels '{path}' cannot be read", why=str(error), help=help) from error
     while lines and not lines[-1]:
         lines.pop()
     if not lines:

@@ -31,6 +31,15 @@ class Affine:
     scale: float
     zero_point: int
 
+    @property
+    def meaning(self) -> str:
+        """How integers stand for real numbers, as a formula; empty for FLOAT16."""
+        if self.dtype.is_float:
+            return ""
+        sign = "-" if self.zero_point > 0 else "+"
+        shifted = f"(integer {sign} {abs(self.zero_point)})" if self.zero_point else "integer"
+        return f"real = {self.scale:.6g} * {shifted}"
+
     def quantized(self, array: Array) -> Array:
         """The nearest integers, ties to even, limited to the type's range; of FLOAT16 the nearest numbers."""
         if self.dtype.is_float:

@@ -106,6 +106,24 @@ def test_an_array_of_another_name_is_taken_for_the_only_input_and_said(
     assert document(capsys, folder, "--input", tmp_path / "unnamed.npz")["notes"] == []
 
 
+def test_what_is_wrong_with_floats_for_integers_is_said_of_floats(
+    integers: Path, digit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Floats are quantized; that a file holds floats is never what is wrong with it."""
+    np.save(tmp_path / "wide.npy", np.load(digit).astype(np.float64))
+    np.save(tmp_path / "long.npy", np.load(digit)[..., :7])
+    np.save(tmp_path / "integers.npy", np.zeros((1, 1, 8, 7), np.int8))
+    for file, said in (
+        (DIGIT_SAMPLES, "holds more than one sample"),
+        (tmp_path / "wide.npy", "is float64, the input is float32"),
+        (tmp_path / "long.npy", "has shape [1, 1, 8, 7], the input has [1, 1, 8, 8]"),
+        (tmp_path / "integers.npy", "has shape [1, 1, 8, 7], the input has [1, 1, 8, 8]"),
+    ):
+        assert main(["run", str(integers), "--input", str(file)]) == 2
+        error = capsys.readouterr().err
+        assert "EDG005" in error and said in error and "int8" not in error, error
+
+
 def test_the_document_follows_its_schema(
     folder: Path, digit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,7 +144,7 @@ def test_integers_are_shown_as_real_numbers(
     (output,) = found["outputs"]  # type: ignore[misc]
     assert output["dtype"] == "int8" and output["top"][0]["index"] == 6
     np.testing.assert_allclose(output["values"], real, atol=1.5)
-    assert any("float32 made int8" in note for note in found["notes"])  # type: ignore[attr-defined]
+    assert found["notes"][0] == "input 'x': float32 made int8: real = 0.0627451 * (integer + 128)"  # type: ignore[index]
     with np.load(tmp_path / "raw.npz") as raw:
         assert raw[output["name"]].dtype == np.int8
 
@@ -156,6 +174,7 @@ def test_images_are_prepared_as_for_calibration(
         (["--input", "DIGIT", "--input", "DIGIT"], "EDG005", "given twice"),
         (["--input", "z=DIGIT"], "EDG002", "'z' is no input"),
         (["--input", "DIGIT", "--labels", "none.txt"], "EDG006", "labels"),
+        (["--input", "DIGIT", "--labels", "DIGIT"], "EDG006", "one name per line"),
         (["--input", "DIGIT", "--provider", "cuda"], "EDG040", "provider"),
         (["--input", "DIGIT", "--session-option", "threads=none"], "EDG040", "threads"),
         (["--input", "DIGIT", "--delegate", "/none/libx.so"], "EDG520", "is not there"),

@@ -126,7 +126,13 @@ def _observe(
     for feeds in data.samples(model):
         progress(f"calibrating, sample {count + 1}" if total is None else f"calibrating: {count + 1} of {total}")
         for name in inputs:
-            _require_finite(name, feeds[name], count)
+            if not _is_finite(feeds[name]):
+                raise UsageError(
+                    "EDG031",
+                    f"the calibration data holds NaN or infinity for the input '{name}'",
+                    where=data.place(model, count),
+                    help="leave the sample out, or check its preprocessing",
+                )
             if name in values:
                 values[name].add(feeds[name])
         try:
@@ -138,8 +144,8 @@ def _observe(
             if inner in values and not values[inner].add(array):
                 raise UsageError(
                     "EDG031",
-                    f"the model computes NaN or infinity for sample {count} of the calibration data",
-                    where=f"value '{inner}'",
+                    "the model computes NaN or infinity for a sample of the calibration data",
+                    where=f"value '{inner}'; {data.place(model, count)}",
                     help="leave the sample out, or check its preprocessing",
                 )
         if seen is not None:
@@ -148,14 +154,8 @@ def _observe(
     return count
 
 
-def _require_finite(name: str, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]], sample: int) -> None:
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise UsageError(
-            "EDG031",
-            f"the calibration data holds NaN or infinity for the input '{name}'",
-            where=f"sample {sample}",
-            help="leave the sample out, or check its preprocessing",
-        )
+def _is_finite(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> bool:
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 def _not_run(error: EdgecError) -> EdgecError:
@@ -173,6 +173,9 @@ def _noted(found: Calibration, model: Model, data: CalibrationData) -> Calibrati
         )
     elif found.samples == 1:
         found.notes.append("calibrated with one sample: the ranges of other inputs may be larger; give 16 to 100")
+    renamed = data.renamed(model)
+    if renamed is not None:
+        found.notes.append(renamed)
     left_out = data.left_out()
     if left_out:
         named = ", ".join(f"'{name}'" for name in left_out[:NAMED])

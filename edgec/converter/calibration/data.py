@@ -12,7 +12,7 @@ import numpy as np
 
 from edgec.converter import manifest as manifests
 from edgec.converter.calibration.images import SUFFIXES, ImageOptions, image_files, load_images
-from edgec.converter.verification.data import Feeds, count_samples, load_samples
+from edgec.converter.verification.data import Feeds, count_samples, load_samples, locate_sample, renamed
 from edgec.errors import EdgecError, UsageError
 from edgec.ir.graph import Model
 from edgec.ir.types import Array, DataType
@@ -101,8 +101,7 @@ class CalibrationData:
         if not files:
             with _of_calibration():
                 return count_samples(path, inputs, fill=True)
-        batch = inputs[0].shape[0] if inputs and inputs[0].shape else 1
-        return -(-files // batch) if isinstance(batch, int) and batch else files
+        return -(-files // _batch(inputs))
 
     def left_out(self) -> list[str]:
         """Names of what the folder holds beside its samples."""
@@ -113,6 +112,23 @@ class CalibrationData:
             return []
         suffixes = SUFFIXES if image_files(path) else ARRAYS
         return sorted(item.name for item in path.iterdir() if item.suffix.lower() not in suffixes)
+
+    def place(self, model: Model, number: int) -> str:
+        """Where a sample comes from, in words; the first one is number 0."""
+        if callable(self.source) or self.is_random:
+            return f"sample {number}, counted from 0"
+        images = image_files(self._path())
+        if not images:
+            return locate_sample(self._path(), specs(model), number, fill=True)
+        batch = _batch(specs(model))
+        last = f" to '{images[min(batch * (number + 1), len(images)) - 1].name}'" if batch > 1 else ""
+        return f"file '{images[batch * number].name}'{last}"
+
+    def renamed(self, model: Model) -> str | None:
+        """A note on arrays that are taken for the only input although they have another name."""
+        if callable(self.source) or self.is_random or image_files(self._path()):
+            return None
+        return renamed(self._path(), specs(model))
 
     def _called(self, source: Samples, inputs: Sequence[TensorSpec]) -> Iterator[Feeds]:
         found = source()
@@ -184,6 +200,12 @@ class CalibrationData:
                 "preprocessing": self.images.to_json(),
             }
         return {"kind": "files", "files": manifests.data_entries(path)}
+
+
+def _batch(inputs: Sequence[TensorSpec]) -> int:
+    """How many images a sample takes."""
+    batch = inputs[0].shape[0] if inputs and inputs[0].shape else 1
+    return batch if isinstance(batch, int) and batch else 1
 
 
 @contextmanager

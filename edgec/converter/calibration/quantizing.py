@@ -272,7 +272,7 @@ def _refined(
     """
     from edgec.converter.calibration.collect import calibrate
     from edgec.converter.calibration.observers import METHODS, minmax
-    from edgec.converter.calibration.refining import EQUALISATION, GAIN_DB, refine
+    from edgec.converter.calibration.refining import EQUALISATION, GAIN_DB, counted, refine
 
     def plan(model: Model, statistics: Calibration, method: str) -> Quantize:
         return replace(_planned(model, chosen.rules, options, statistics, method), keep=chosen.keep)
@@ -307,7 +307,7 @@ def _refined(
     made.entry["method"] = method
     if others:
         listed = ", ".join(f"{score:.1f} dB with {name}" for name, score in scores.items())
-        made.notes.append(f"took the ranges of {method}: SQNR on {refined.samples} calibration samples {listed}")
+        made.notes.append(f"took the ranges of {method}: SQNR on {counted(refined.samples)} {listed}")
         made.entry["methods"] = {name: round(score, 2) if isfinite(score) else None for name, score in scores.items()}
     made.model = refined.model
     made.notes.append(refined.note)

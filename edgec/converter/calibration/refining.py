@@ -91,7 +91,12 @@ class Refined:
             for name, (samples, gain) in self.given_up.items()
         )
         more = f"; {self.added} operators were added" if self.added else ""
-        return f"kept {kept}: SQNR on {self.samples} calibration samples {tried}{left}{more}"
+        return f"kept {kept}: SQNR on {counted(self.samples)} {tried}{left}{more}"
+
+
+def counted(samples: int) -> str:
+    """``1 calibration sample``, ``8 calibration samples``."""
+    return f"{samples} calibration sample{'' if samples == 1 else 's'}"
 
 
 def refine(

@@ -51,6 +51,16 @@ def count_samples(path: str | Path, inputs: Sequence[TensorSpec], *, fill: bool 
     return sum(_split(file, inputs, fill).count for file in _files(path))
 
 
+def locate_sample(path: str | Path, inputs: Sequence[TensorSpec], number: int, *, fill: bool = False) -> str:
+    """The file that a sample of :func:`load_samples` comes from and which one of it, in words; samples count from 0."""
+    for file in _files(path):
+        count = _split(file, inputs, fill).count
+        if number < count:
+            return f"file '{file.name}'" if count == 1 else f"file '{file.name}', sample {number}, counted from 0"
+        number -= count
+    return f"sample {number}, counted from 0"
+
+
 def load_labels(path: str | Path, inputs: Sequence[TensorSpec], *, fill: bool = False) -> Array | None:
     """The true classes in a file or folder of samples, int64 [labels]; None where no file has any.
 
@@ -76,9 +86,21 @@ def stand_in(path: str | Path, inputs: Sequence[TensorSpec]) -> str | None:
     """The name of the only array of a file that is taken for the only input although it has another name.
 
     None where names agree, or the array has none of its own (``.npy``, ``numpy.savez(file, array)``).
+
+    Raises:
+        UsageError: EDG006 for a file that cannot be read.
     """
     names = [name for name in stored_arrays(Path(path)) if name not in ("", "arr_0")]
     return names[0] if len(names) == 1 and len(inputs) == 1 and names[0] != inputs[0].name else None
+
+
+def renamed(path: str | Path, inputs: Sequence[TensorSpec]) -> str | None:
+    """A note on the first file whose only array is a :func:`stand_in`."""
+    for file in _files(path):
+        name = stand_in(file, inputs)
+        if name is not None:
+            return f"'{name}' of '{file.name}' is taken for '{inputs[0].name}', the only input"
+    return None
 
 
 def _files(path: str | Path) -> list[Path]:
@@ -235,11 +257,15 @@ def _require_dtype(file: Path, spec: TensorSpec, array: StoredArray) -> None:
         return
     if spec.dtype == object and array.dtype.kind in "US":
         return
+    help = f"convert it with array.astype('{spec.dtype}')"
+    if array.dtype.kind == "f" and spec.dtype.kind in "iu":
+        help = "give integers; where the input is quantized these are round(real / scale) + zero point, clipped"
     raise UsageError(
         "EDG005",
         f"the array for '{spec.name}' is {array.dtype}, the input is {spec.dtype}",
         where=f"file '{file.name}'",
-        help=f"convert it with array.astype('{spec.dtype}')",
+        help=help,
+        details={"dtype": str(array.dtype)},
     )
 
 

@@ -198,13 +198,18 @@ def test_data_that_is_not_finite(tmp_path: Path, number: float) -> None:
     array = samples()
     array[3, 0, 1, 2, 2] = number
     error = refused(tmp_path, saved(tmp_path, array))
-    assert error.code == "EDG031" and error.where == "sample 3"
+    assert error.code == "EDG031" and error.where == "file 'calibration.npz', sample 3, counted from 0"
+    folder = tmp_path / "calib"
+    folder.mkdir()
+    for place, sample in enumerate(array):
+        np.save(folder / f"{place}.npy", sample)
+    assert refused(tmp_path, folder).where == "file '3.npy'"
 
 
 def test_data_that_makes_the_model_compute_nan(tmp_path: Path) -> None:
     text = SMALL.replace("c = Conv (x, w, b)", "l = Sqrt (x)\n c = Conv (l, w, b)")
     error = refused(tmp_path, saved(tmp_path, -np.abs(samples()) - 1), text)
-    assert error.code == "EDG031" and "value" in (error.where or "")
+    assert error.code == "EDG031" and (error.where or "").startswith("value 'y'; file '")
 
 
 def test_what_is_no_calibration_data_is_named(tmp_path: Path) -> None:
