@@ -8,6 +8,7 @@ model's interface.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from edgec.ir.tensor import Tensor, Value
@@ -197,6 +198,15 @@ class Graph:
                 root._names[hint] = count
                 root._names[candidate] = 1
                 return candidate
+
+    @contextmanager
+    def borrowing_names(self) -> Iterator[None]:
+        """What :meth:`unique` hands out inside is free again afterwards."""
+        kept = dict(self._names)
+        try:
+            yield
+        finally:
+            self._names = kept
 
     def value(self, hint: str, dtype: DataType = DataType.UNDEFINED, shape: Shape | None = None) -> Value:
         """A fresh value."""

@@ -479,7 +479,8 @@ def model_to_proto(
         proto.opset_import.add(domain=domain, version=model.domains.get(domain, 1))
     for key, item in model.metadata.items():
         proto.metadata_props.add(key=key, value=item)
-    proto.graph.CopyFrom(graph_to_proto(model.graph, initializers=initializers, value_info=value_info))
+    with model.graph.borrowing_names():  # writing it again gives the same names
+        proto.graph.CopyFrom(graph_to_proto(model.graph, initializers=initializers, value_info=value_info))
     return proto
 
 

@@ -15,6 +15,8 @@ from edgec.ir.proto import node_to_proto
 from edgec.ir.types import Array, DataType
 from edgec.ir.writer import write_model
 
+from .equivalence import model_of
+
 LARGE = np.arange(5000, dtype=np.float32)
 
 
@@ -61,6 +63,16 @@ def test_strings_come_back_as_they_were(tmp_path: Path) -> None:
 def test_two_writes_are_byte_identical(tmp_path: Path) -> None:
     files = [write_model(sums(Tensor.of(LARGE)), tmp_path / f"{index}.onnx")[0] for index in range(2)]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_model_that_is_written_again_is_byte_identical_though_a_value_needs_another_name(tmp_path: Path) -> None:
+    """A name that an output has is taken from the inner value that has it, too."""
+    model = model_of("g (float[2] x) => (float[2] y) { y = Relu (x) z = Neg (y) }")
+    graph = model.graph
+    graph.set_output(0, next(node for node in graph.nodes if node.op == "Neg").output)
+    files = [write_model(model, tmp_path / f"{index}.onnx")[0] for index in range(2)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert [list(node.output) for node in onnx.load(str(files[0])).graph.node] == [["y_inner"], ["y"]]
 
 
 def test_beyond_the_limit_weights_go_into_an_aligned_file_beside(tmp_path: Path) -> None:
