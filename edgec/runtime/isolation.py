@@ -73,6 +73,8 @@ class Worker:
         self._stderr = tempfile.TemporaryFile() if spare is None else spare.stderr  # noqa: SIM115  (closed by close)
         self._said = 0
         self._count = 0
+        self.shared: str | None = None
+        """What it has imported for all sessions of one kind: no other kind may be forked from it."""
         self._hosted: set[int] = set()
         settings: dict[str, Any] = {"path": [entry or os.getcwd() for entry in sys.path], "memory_limit": memory_limit}
         settings["parent"] = os.getpid()
@@ -89,19 +91,24 @@ class Worker:
             with contextlib.suppress(BrokenPipeError):  # it was killed a moment ago: the first request tells how
                 send(lambda buffer: self._write(buffer, deadline), settings)
 
-    def open(self, factory: str, path: str | Path, options: Mapping[str, Any] | None = None) -> IsolatedSession:
+    def open(
+        self, factory: str, path: str | Path, options: Mapping[str, Any] | None = None, *, shared: str | None = None
+    ) -> IsolatedSession:
         """Load a model in the child.
 
         Args:
             factory: ``"module:function"``, called as ``function(path, **options)`` in the child.
             options: keyword arguments that JSON can hold.
+            shared: ``"module:function"`` that a child that forks calls once, before it forks for the first of these
+                sessions, see :class:`edgec.targets.base.SessionSpec`.
 
         Raises:
             VerificationError: EDG302 when it does not load, with the signal or the last lines of its output.
         """
         self._count += 1
         request = {"call": "open", "session": self._count, "factory": factory, "path": os.fspath(path)}
-        request["options"] = dict(options or {})
+        request.update(options=dict(options or {}), shared=shared)
+        self.shared = shared
         if not self._stderr.closed:
             self._said = self._stderr.seek(0, os.SEEK_END)  # errors do not show what earlier sessions wrote
         reply, _ = self._call(request, {}, "EDG302", f"loading {Path(path).name}")
@@ -347,17 +354,20 @@ class Workers:
         self._memory_limit = memory_limit
         self._workers: list[Worker] = []
 
-    def open(self, factory: str, path: str | Path, options: Mapping[str, Any] | None = None) -> Session:
+    def open(
+        self, factory: str, path: str | Path, options: Mapping[str, Any] | None = None, *, shared: str | None = None
+    ) -> Session:
         """Load a model in a process of its own, which ends when the session is closed.
 
         Raises:
             VerificationError: EDG302, see :meth:`Worker.open`.
         """
-        worker = next((item for item in self._workers if item.idle), None) if FORKING else None
+        fitting = [item for item in self._workers if item.shared in (None, shared) and item.idle] if FORKING else []
+        worker = max(fitting, key=lambda item: item.shared is not None, default=None)
         if worker is None:
             worker = Worker(timeout_s=self._timeout_s, memory_limit=self._memory_limit, forking=FORKING, spare=take())
             self._workers.append(worker)
-        session = worker.open(factory, path, options)
+        session = worker.open(factory, path, options, shared=shared)
         session._owns = not session.opening.get("forked")
         return session
 

@@ -9,11 +9,13 @@ error, so that a chatty library cannot break the protocol.
 With ``forking``, which needs Linux, this process loads no runtime: it forks for every session, and the copy answers
 until the session is closed.  So each has a process of its own, but NumPy is imported once.  It does so only if it has a
 single thread, because a lock that another one holds would stay locked in the copy; else it hosts sessions itself, and
-``forked`` in its reply is false.
+``forked`` in its reply is false.  What a request names as ``shared`` (``module:function``) it calls before it forks:
+the imports of a runtime that takes seconds for them, and starts nothing by them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -140,6 +142,15 @@ def _open(factory: str, path: str, options: dict[str, Any]) -> tuple[Any, dict[s
     return session, {"load_s": time.perf_counter() - start, "base_bytes": before}
 
 
+def _share(shared: str) -> str:
+    """Do the imports that sessions of one kind have in common, for every copy that is forked from now on."""
+    module, _, function = shared.partition(":")
+    with contextlib.suppress(Exception):  # the copy meets it again, and reports it
+        getattr(importlib.import_module(module), function)()
+    gc.freeze()
+    return shared
+
+
 def _describe(error: BaseException) -> dict[str, Any]:
     from edgec.errors import EdgecError
 
@@ -174,6 +185,7 @@ def serve(settings: dict[str, Any] | None = None) -> None:
     forking = settings["forking"] and has_one_thread()
     ending: int | None = None
     """Where the copy that was forked for the one session says that it ends in order."""
+    shared: str | None = None
     read, write = _reader(0), _writer(channel)
     sessions: dict[int, Any] = {}
     timings: dict[int, Any] = {}
@@ -183,6 +195,9 @@ def serve(settings: dict[str, Any] | None = None) -> None:
 
     while True:
         request, arrays = receive(read)
+        if forking and ending is None and request["call"] == "open" and request["shared"] not in (None, shared):
+            shared = _share(request["shared"])
+            forking = has_one_thread()
         if forking and ending is None and request["call"] == "open":
             ending = _fork()
             if ending is None:

@@ -142,11 +142,18 @@ class Artifact:
 
 @dataclass(frozen=True)
 class SessionSpec:
-    """How to open an artifact in a (possibly isolated) process: ``factory`` is ``"module:function"``, called as
-    ``function(path, **options)`` and returning an :class:`edgec.runtime.session.Session`."""
+    """How to open an artifact in a (possibly isolated) process.
+
+    Attributes:
+        factory: ``"module:function"``, called as ``function(path, **options)`` and returning an
+            :class:`edgec.runtime.session.Session`.
+        shared: ``"module:function"``, called without arguments before: imports that take long, which a process that
+            forks for sessions does once. It must leave a process behind that can be forked: no threads, no device.
+    """
 
     factory: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    shared: str | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,6 +44,8 @@ class Misbehaving:
                 raise RuntimeError("shapes are wrong")
             case "identify":
                 return {"pid": np.array(os.getpid()), "parent": np.array(os.getppid())}
+            case "shared":
+                return {"pid": np.array(os.getpid()), "parent": np.array(os.getppid()), "by": np.array(shared_by)}
             case "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "leave":
@@ -59,6 +62,23 @@ class Misbehaving:
 
     def close(self) -> None:
         pass
+
+
+shared_by: list[int] = []
+"""The processes that have done what sessions share: this one, and those that it was forked from."""
+
+
+def share() -> None:
+    shared_by.append(os.getpid())
+
+
+def share_and_fail() -> None:
+    raise ImportError("there is no such runtime")
+
+
+def share_and_start_a_thread() -> None:
+    share()
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 
 
 def open_session(path: str, *, refuse: bool = False) -> Misbehaving:

@@ -175,6 +175,35 @@ def test_how_a_session_of_workers_ended_is_told_and_the_next_one_opens(behaviour
         np.testing.assert_array_equal(workers.open(FACTORY, "echo").run(X)["x"], X["x"])
 
 
+@linux
+def test_what_sessions_share_is_done_once_and_by_a_worker_of_their_own() -> None:
+    share = "tests.runtime.factories:share"
+    with Workers() as workers:
+        workers.open(FACTORY, "identify").close()
+        found = []
+        for shared in (share, None, share, None):
+            session = workers.open(FACTORY, "shared", shared=shared)
+            found.append(session.run(X))
+            session.close()
+    first, other, second, last = found
+    assert list(first["by"]) == list(second["by"]) == [first["parent"]] == [second["parent"]]
+    assert first["pid"] != second["pid"]
+    assert not len(other["by"]) and not len(last["by"])
+    assert other["parent"] == last["parent"] != first["parent"]
+
+
+@linux
+@pytest.mark.parametrize(("shared", "forked"), [("share_and_fail", True), ("share_and_start_a_thread", False)])
+def test_what_sessions_cannot_share_does_not_keep_them_from_opening(shared: str, forked: bool) -> None:
+    with Workers() as workers:
+        for _ in range(2):
+            session = workers.open(FACTORY, "shared", shared=f"tests.runtime.factories:{shared}")
+            assert session.opening["forked"] == forked  # type: ignore[attr-defined]
+            found = session.run(X)
+            assert list(found["by"]) == ([] if forked else [found["pid"]])
+            session.close()
+
+
 def test_what_an_earlier_session_of_workers_wrote_is_not_told_of_a_later_one() -> None:
     with Workers() as workers:
         session = workers.open(FACTORY, "complain")

@@ -33,7 +33,9 @@ SLOW_S = 4.0
 class Host(Protocol):
     """Opens sessions: a worker process, or this one."""
 
-    def open(self, factory: str, path: str | Path, options: Mapping[str, Any] | None = None) -> Session:
+    def open(
+        self, factory: str, path: str | Path, options: Mapping[str, Any] | None = None, *, shared: str | None = None
+    ) -> Session:
         """See :meth:`edgec.runtime.isolation.Worker.open`."""
         ...
 
@@ -41,7 +43,9 @@ class Host(Protocol):
 class InProcess:
     """Opens sessions in this process."""
 
-    def open(self, factory: str, path: str | Path, options: Mapping[str, Any] | None = None) -> Session:
+    def open(
+        self, factory: str, path: str | Path, options: Mapping[str, Any] | None = None, *, shared: str | None = None
+    ) -> Session:
         """Import the factory and call it.
 
         Raises:
@@ -103,7 +107,7 @@ class ReferenceModel:
         raise self.refused(failure) from failure
 
     def _open(self, spec: SessionSpec) -> Session:
-        return self._host.open(spec.factory, self.original.path, dict(spec.options))
+        return self._host.open(spec.factory, self.original.path, dict(spec.options), shared=spec.shared)
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
         """All outputs by name.

@@ -88,9 +88,9 @@ def test_int8_measures_the_floor_only_for_outputs_that_are_judged_by_it(
     opened: list[str] = []
     real = InProcess.open
 
-    def counting(self: InProcess, factory: str, *rest: Any) -> Any:
+    def counting(self: InProcess, factory: str, *rest: Any, **options: Any) -> Any:
         opened.append(factory)
-        return real(self, factory, *rest)
+        return real(self, factory, *rest, **options)
 
     monkeypatch.setattr(InProcess, "open", counting)
     path = save(tmp_path, MLP)

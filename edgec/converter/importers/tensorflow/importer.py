@@ -20,6 +20,7 @@ from edgec.errors import EdgecError, UsageError
 from edgec.targets.base import SessionSpec
 
 FACTORY = "edgec.converter.importers.tensorflow.session:open_session"
+SHARED = "edgec.converter.importers.tensorflow.session:import_tensorflow"
 DEFAULT_OPSET = 17
 """The opset that tf2onnx writes unless another one is asked for."""
 
@@ -57,7 +58,7 @@ def read_converted(source: Path, converted: Converted, options: SourceOptions) -
 
     imported = import_onnx(converted.path, options)
     settings = {"signature": options.signature, "trust": options.trust}
-    plain, other = (SessionSpec(FACTORY, {**settings, "optimise": optimise}) for optimise in (False, True))
+    plain, other = (SessionSpec(FACTORY, {**settings, "optimise": optimise}, SHARED) for optimise in (False, True))
     original = Original(source, "TensorFlow", "tensorflow", (Way(plain, other),))
     made = ", ".join(f"{name} {version}" for name, version in converted.versions.items())
     signature = f", signature '{converted.signature}'" if converted.signature else ""

@@ -30,6 +30,12 @@ class TensorFlowSession:
         self._model = None
 
 
+def import_tensorflow() -> None:
+    """Import TensorFlow, which takes several seconds, and start nothing of it."""
+    prepare_environment()
+    import tensorflow  # noqa: F401
+
+
 def open_session(
     path: str | Path, *, signature: str | None = None, trust: bool = False, optimise: bool = True
 ) -> TensorFlowSession:
@@ -41,7 +47,7 @@ def open_session(
     Raises:
         EdgecError: see :func:`edgec.converter.importers.tensorflow.loading.load_model`.
     """
-    prepare_environment()
+    import_tensorflow()
     import tensorflow as tf
 
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not optimise})
