@@ -180,6 +180,24 @@ def test_constants_of_int16_reach_operators_that_compute_in_float() -> None:
     check(text, 1e-5)
 
 
+@pytest.mark.parametrize(("op", "result"), [("DepthToSpace", "1,2,6,8"), ("SpaceToDepth", "1,32,3,2")])
+def test_blocks_of_int16_are_moved_as_floats(op: str, result: str) -> None:
+    text = (
+        HEADER
+        + f"""
+    g (float[1,8,{"3,4" if op == "DepthToSpace" else "6,4"}] x) => (float[{result}] y) <float s = {{0.0002}},
+      int16 z = {{0}}> {{
+      q = QuantizeLinear (x, s, z)
+      a = DequantizeLinear (q, s, z)
+      r = {op} <blocksize = 2> (a)
+      p = QuantizeLinear (r, s, z)
+      y = DequantizeLinear (p, s, z)
+    }}"""
+    )
+    lowered = check(text, 0.0002)
+    assert op in " ".join(lowered.notes)
+
+
 @pytest.mark.parametrize(("window", "stride", "operator"), [(6, 6, "MEAN"), (2, 2, "DEPTHWISE_CONV_2D")])
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
 def test_averages_to_a_narrower_scale_do_not_cut_what_they_average(

@@ -68,8 +68,8 @@ SAME_UNIT = 1e-6
 SIGNED_ONLY = frozenset({"Elu", "Exp", "Abs", "Sqrt"})
 """Operators whose integer kernels take int8 but not uint8.  Source: LiteRT kernels activations.cc, elementwise.cc."""
 
-EIGHT_BITS_ONLY = frozenset({"HardSwish", "Elu", "Gelu", "LogSoftmax", "Sqrt"})
-"""Operators whose integer kernels take int8 but not int16.  Source: LiteRT kernels hard_swish.cc, gelu.cc, ..."""
+EIGHT_BITS_ONLY = frozenset({"HardSwish", "Elu", "Gelu", "LogSoftmax", "Sqrt", "DepthToSpace", "SpaceToDepth"})
+"""Operators whose integer kernels take int8 but not int16.  Source: LiteRT kernels hard_swish.cc, depth_to_space.cc."""
 
 KERNELS = frozenset(
     "ADD SUB MUL MEAN SUM REDUCE_MAX REDUCE_MIN HARD_SWISH LEAKY_RELU ELU GELU EXP LOGISTIC TANH SOFTMAX LOG_SOFTMAX "
