@@ -27,7 +27,7 @@ WAYS_OUT: Final = {
     "LEAKY_RELU": "use ReLU or PReLU; max(x, alpha * x) is the same",
     "ELU": "use ReLU",
     "GELU": "use ReLU",
-    "DEPTH_TO_SPACE": "use a transposed convolution",
+    "DEPTH_TO_SPACE": "use a transposed convolution, and convert the ONNX model for this target, which keeps it",
     "ARG_MAX": "leave the last arg-max to the host",
     "DIV": "multiply by the reciprocal where the divisor is constant",
     "SQUARE": "multiply the value with itself",

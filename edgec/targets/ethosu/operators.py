@@ -88,7 +88,7 @@ WAYS_OUT: Final = {
     "DEQUANTIZE": "give the model int8 inputs and outputs",
     "CAST": "give the model int8 inputs and outputs",
     "DIV": "multiply by the reciprocal where the divisor is constant",
-    "DEPTH_TO_SPACE": "use a transposed convolution",
+    "DEPTH_TO_SPACE": "use a transposed convolution, and convert the ONNX model for this target, which keeps it",
     "SQUARE": "multiply the value with itself",
     "CUSTOM": "leave it at the very end",
 }

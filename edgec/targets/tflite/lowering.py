@@ -34,10 +34,15 @@ def _type_rule(value: Value) -> str:
 
 
 class Lowerer:
-    """Walks a canonical graph, node by node, through the table."""
+    """Walks a canonical graph, node by node, through the table.
 
-    def __init__(self, graph: Graph, io_layout: str = "ONNX", exact: bool = False):
+    Attributes:
+        depth_to_space: whether a node of another kind may become DEPTH_TO_SPACE, which accelerators do not take.
+    """
+
+    def __init__(self, graph: Graph, io_layout: str = "ONNX", exact: bool = False, depth_to_space: bool = True):
         self.graph = graph
+        self.depth_to_space = depth_to_space
         self.table = load_table()
         self.builder = Builder()
         self.refusals: list[Refusal] = []

@@ -79,22 +79,31 @@ def _fuse_activations(program: Program) -> None:
             continue
         source = op.inputs[0]
         assert source is not None
-        producer = source.producer
+        last = producer = source.producer
+        alone = _has_one_user(source, outputs)
+        if last is not None and last.code == "DEPTH_TO_SPACE":  # what is applied before elements move is the same
+            moved = last.inputs[0]
+            assert moved is not None
+            producer, alone = moved.producer, alone and _has_one_user(moved, outputs)
         if (
-            producer is None
+            last is None
+            or producer is None
             or producer.code not in FUSES
-            or len(source.users) != 1
-            or id(source) in outputs
+            or not alone
             or producer.options is None
             or producer.options.fusedActivationFunction != schema.ActivationFunctionType.NONE
             or not _same_meaning(source, op.outputs[0])
         ):
             continue
         producer.options.fusedActivationFunction = FUSED[op.code]
-        _take_over(producer, op)
+        _take_over(last, op)
         removed.add(id(op))
     program.ops = [op for op in program.ops if id(op) not in removed]
     program.relink()
+
+
+def _has_one_user(tensor: T, outputs: set[int]) -> bool:
+    return len(tensor.users) == 1 and id(tensor) not in outputs
 
 
 def _narrow_positions(program: Program) -> None:

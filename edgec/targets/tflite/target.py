@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgec.errors import EXIT_UNSUPPORTED, UnsupportedError
 from edgec.ir.graph import Model
 from edgec.ir.quantization import QuantizationRules
 from edgec.targets.base import Artifact, Finding, Lowered, Refusal, SessionSpec, Target, TargetOptions
 from edgec.targets.knobs import Circumstances, Knobs
+
+if TYPE_CHECKING:
+    from edgec.targets.tflite.lowering import Lowerer
 
 
 class TFLite(Target):
@@ -42,9 +45,7 @@ class TFLite(Target):
 
     def refusals(self, model: Model, options: TargetOptions, integers_only: bool = False) -> list[Refusal]:
         """Every node that :meth:`lower` would refuse: the same walk, without writing."""
-        from edgec.targets.tflite.lowering import Lowerer
-
-        lowerer = Lowerer(model.graph, options.io_layout, _is_exact(model, options, integers_only))
+        lowerer = _lowerer(model, options, integers_only)
         lowerer.run()
         return lowerer.refusals
 
@@ -55,18 +56,18 @@ class TFLite(Target):
         :mod:`edgec.targets.tflite.integer.exactness`.
 
         Args:
-            integers_only: use LiteRT's integer kernels also where they round otherwise, as accelerators need.
+            integers_only: use LiteRT's integer kernels also where they round otherwise, and no operator that the
+                compilers of accelerators lack where another will do.
 
         Raises:
             UnsupportedError: the first of :meth:`refusals`.
         """
         from edgec.ir.passes.quantize_between import inner_scale_notes
         from edgec.targets.tflite.integer.lowering import NO_FORM
-        from edgec.targets.tflite.lowering import Lowerer
         from edgec.targets.tflite.peephole import tidy
         from edgec.targets.tflite.weights import store_float16, store_int8
 
-        lowerer = Lowerer(model.graph, options.io_layout, _is_exact(model, options, integers_only))
+        lowerer = _lowerer(model, options, integers_only)
         program = lowerer.run()
         if lowerer.refusals:
             first = lowerer.refusals[0]
@@ -120,6 +121,14 @@ class TFLite(Target):
         except metadata.PackageNotFoundError:
             return [Finding("ai-edge-litert", False, "not installed", "pip install ai-edge-litert")]
         return [Finding("ai-edge-litert", True, version)]
+
+
+def _lowerer(model: Model, options: TargetOptions, integers_only: bool) -> Lowerer:
+    """The walk for LiteRT on the CPU, or with ``integers_only`` for the compiler of an accelerator."""
+    from edgec.targets.tflite.lowering import Lowerer
+
+    exact = _is_exact(model, options, integers_only)
+    return Lowerer(model.graph, options.io_layout, exact, depth_to_space=not integers_only)
 
 
 def _is_exact(model: Model, options: TargetOptions, integers_only: bool) -> bool:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import numpy as np
 
 from edgec.ir.types import Array, DataType
-from edgec.targets.tflite.builder import options
 from edgec.targets.tflite.call import Call, as_list
 from edgec.targets.tflite.integer.exactness import addition, average, product
 from edgec.targets.tflite.integer.rounding import (
@@ -32,7 +31,7 @@ from edgec.targets.tflite.integer.rounding import (
     nudged,
 )
 from edgec.targets.tflite.integer.storage import Form, Quantization, Storage
-from edgec.targets.tflite.operators.convolution import convolve
+from edgec.targets.tflite.operators import blocks
 from edgec.targets.tflite.program import T
 
 
@@ -78,40 +77,15 @@ def _transposed(call: Call, wanted: Quantization) -> T:
     DEPTH_TO_SPACE instead of floats.
     """
     b, side, source = call.b, call.lowerer.integers, call.raw(1).const
-    if source is None or not _tiles(call):
+    if source is None or not blocks.tiles(call):
         (made,) = as_list(call.lowerer.table["ConvTranspose"].lower(call))
         return side.rounded(made, wanted)
-    inputs, outputs, block, _ = source.shape
-    channels = block * block * outputs
-
-    def load() -> Array:
-        return np.ascontiguousarray(source.numpy().transpose(2, 3, 1, 0).reshape(channels, 1, 1, inputs))
-
-    filters = b.lazy(DataType.FLOAT, (channels, 1, 1, inputs), load, call.node.operand(1).name)
-    nothing = b.constant(np.zeros(channels, np.float32))
-    y = convolve(call, call.x(0), filters, nothing, [(0, 0)] * 2, [1, 1], [1, 1], [1, 1], 0)
+    shape, name = blocks.filter_shape(call), call.node.operand(1).name
+    filters = b.lazy(DataType.FLOAT, shape, lambda: blocks.as_filters(source.numpy()), name)
+    y = blocks.blocks(call, filters, b.constant(np.zeros(shape[0], np.float32)))
     if call.has(2):
-        y = b.add(y, _repeated(call, call.raw(2), block * block))
-    y = b.quantize(side.rounded(y, wanted), wanted)
-    return b.one("DEPTH_TO_SPACE", [y], y.dtype, call.out_shape(), options("DepthToSpaceOptions", blockSize=block))
-
-
-def _tiles(call: Call) -> bool:
-    """Whether a transposed convolution makes one square block of every pixel, side by side."""
-    node, dims = call.node, call.dims(1)
-    block = dims[2]
-    if dims[2:] != (block, block) or node.attr_ints("strides", [1, 1]) != [block, block]:
-        return False
-    whole = [extent * block for extent in call.dims(0)[2:]] == list(call.out_dims()[2:])
-    return whole and node.attr_int("group", 1) == 1 and not any(node.attr_ints("pads", [0]))
-
-
-def _repeated(call: Call, bias: T, count: int) -> T:
-    """A bias for ``count`` blocks of channels."""
-    const = bias.const
-    if const is None:
-        return call.b.tile(bias, [count])
-    return call.b.lazy(bias.dtype, (bias.shape[0] * count,), lambda: np.tile(const.numpy(), count), bias.name)
+        y = b.add(y, blocks.repeated(call, call.raw(2)))
+    return blocks.placed(call, b.quantize(side.rounded(y, wanted), wanted))
 
 
 # averages

@@ -18,6 +18,7 @@ from edgec.ir.types import Array, DataType
 from edgec.targets.tflite.builder import hold, options
 from edgec.targets.tflite.call import Call, as_list
 from edgec.targets.tflite.integer.storage import FREE, LIKE, SAME, Form, Quantization, Storage, Weights
+from edgec.targets.tflite.operators import blocks
 from edgec.targets.tflite.operators.convolution import VALID, convolve, lift, resolve_pads
 from edgec.targets.tflite.operators.pooling import average_pool as pool_by_average
 from edgec.targets.tflite.operators.pooling import pool_geometry
@@ -284,9 +285,13 @@ def product(call: Call) -> T:
 
 @_lowers("ConvTranspose")
 def conv_transpose(call: Call) -> T:
-    """TRANSPOSE_CONV without groups or dilation, cropped to ONNX's extent by SLICE."""
+    """TRANSPOSE_CONV without groups or dilation, cropped to ONNX's extent by SLICE; 1x1 CONV_2D and DEPTH_TO_SPACE
+    where blocks of 8-bit integers tile the result.
+    """
     node, b = call.node, call.b
     dims = call.dims(1)
+    if blocks.tiles(call) and _operand(call, 0).dtype is not DataType.INT16:  # DEPTH_TO_SPACE has no kernel for int16
+        return _tiled(call)
     strides, dilations = node.attr_ints("strides", [1, 1]), node.attr_ints("dilations", [1, 1])
     if len(dims) != 4 or node.attr_int("group", 1) != 1 or any(d != 1 for d in dilations):
         refuse("an integer transposed convolution with groups, dilation or other than two spatial axes")
@@ -305,6 +310,13 @@ def conv_transpose(call: Call) -> T:
     operands = [b.ints(out), filters, x, _bias(call, 2, _operand(call, 0), scales)]
     y = b.one("TRANSPOSE_CONV", operands, x.dtype, out, table)
     return b.slice(y, [0, *begin, 0], [x.shape[0], *wanted, dims[1]])
+
+
+def _tiled(call: Call) -> T:
+    filters, scales = _filters(call, call.node.operand(1), 1, blocks.filter_shape(call), blocks.as_filters, 0)
+    blocks.repeat_scales(call, filters)
+    bias = blocks.repeated(call, _bias(call, 2, _operand(call, 0), scales))
+    return blocks.placed(call, blocks.blocks(call, filters, bias))
 
 
 @_lowers("Div")

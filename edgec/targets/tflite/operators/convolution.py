@@ -1,4 +1,4 @@
-"""Convolutions: 1-D and 2-D on CONV_2D and DEPTHWISE_CONV_2D, 3-D on CONV_3D, transposed on TRANSPOSE_CONV.
+"""Convolutions: 1-D and 2-D on CONV_2D and DEPTHWISE_CONV_2D, 3-D on CONV_3D, transposed on TRANSPOSE_CONV or CONV_2D.
 
 Source: ONNX Conv-11 and ConvTranspose-11; LiteRT kernels conv.cc, depthwise_conv.cc, conv3d.cc, transpose_conv.cc.
 """
@@ -15,6 +15,7 @@ from edgec.ir.types import Array, DataType
 from edgec.targets.tflite.builder import options
 from edgec.targets.tflite.call import Call
 from edgec.targets.tflite.layout import CHANNELS_LAST
+from edgec.targets.tflite.operators import blocks
 from edgec.targets.tflite.program import T
 from edgec.targets.tflite.refusal import refuse
 from edgec.targets.tflite.table import lowers
@@ -246,13 +247,18 @@ def _conv3d(
 
 @lowers("ConvTranspose", layout=CHANNELS_LAST)
 def conv_transpose(call: Call) -> T:
-    """The gradient of a convolution: TRANSPOSE_CONV to the full extent, then cropped or padded to ONNX's.
+    """The gradient of a convolution: TRANSPOSE_CONV cropped or padded to ONNX's extent; 1x1 CONV_2D and DEPTH_TO_SPACE
+    where blocks tile the result.
 
     The full extent is stride * (in - 1) + dilated kernel; ONNX's is that + output_padding - pads.
     """
     node, b = call.node, call.b
     x, weight_dims = call.x(0), call.dims(1)
     spatial, group, strides, dilations = _window_of(call, "a transposed convolution")
+    if blocks.tiles(call):
+        tiled = _tiled(call)
+        if tiled is not None:
+            return tiled
     kernel, extents = list(weight_dims[2:]), list(call.dims(0)[2:])
     wanted = list(call.out_dims()[2:])
     weights = dilate(call, call.raw(1), dilations)
@@ -279,6 +285,16 @@ def conv_transpose(call: Call) -> T:
     if bias is not None:
         y = b.add(y, bias)
     return b.reshape(y, call.out_shape()) if spatial == 1 else y
+
+
+def _tiled(call: Call) -> T | None:
+    """Blocks side by side; None where weights or bias are computed at run time: XNNPACK takes no such CONV_2D."""
+    const, bias = call.raw(1).const, bias_of(call, 2, call.dims(1)[1])
+    if const is None or bias.const is None:
+        return None
+    shape, name = blocks.filter_shape(call), call.node.operand(1).name
+    filters = call.b.lazy(DataType.FLOAT, shape, lambda: blocks.as_filters(const.numpy()), name)
+    return blocks.placed(call, blocks.blocks(call, filters, blocks.repeated(call, bias)))
 
 
 def _transposed(call: Call, x: T, weights: T, full: Sequence[int], strides: Sequence[int]) -> T:
