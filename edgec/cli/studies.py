@@ -18,7 +18,7 @@ from edgec.tuner.outcome import StudyResult, read_study
 from edgec.tuner.trials import State, Trial
 
 SHOWN: Final = 12
-"""So many of the best trials are listed, and all failures."""
+"""So many trials are listed: the best, then those that were pruned, with the reason; and all failures."""
 HEADINGS: Final = {
     LATENCY: "ms per run",
     THROUGHPUT: "samples/s",
@@ -132,14 +132,18 @@ def _table(result: StudyResult) -> Table:
     default = result.trials[0].configuration if result.trials else {}
     for trial in shown:
         state = "default" if trial.number == 0 else "ok" if goals.is_feasible(trial.values) else "over limit"
-        if trial.number and trial.reason is not None:
-            state += ", wide"
+        if trial.reason is not None:
+            state += ", wide" if trial.number else ", unstable"
         differing = described({k: v for k, v in trial.configuration.items() if default.get(k) != v or k not in default})
         table.add_row(str(trial.number), state, *(_value(trial, name) for name in values), differing)
+    pruned = [trial for trial in result.trials if trial.state is State.PRUNED]
+    listed = pruned[: max(SHOWN - len(shown), 0)]
     for trial in result.trials:
-        if trial.state is State.FAILED:
+        if trial.state is State.FAILED or trial in listed:
             reason = (trial.reason or "")[:80]
-            table.add_row(str(trial.number), "failed", *[""] * len(values), reason)
+            table.add_row(str(trial.number), trial.state.value, *[""] * len(values), reason)
+    if len(pruned) > len(listed):
+        table.add_row("", "pruned", *[""] * len(values), f"{len(pruned) - len(listed)} more: --json has the reasons")
     return table
 
 

@@ -122,6 +122,17 @@ def front(trials: Sequence[Trial], goals: Goals) -> list[Trial]:
     return [trial for trial in found if not any(dominates(costs[other.number], costs[trial.number]) for other in found)]
 
 
+def candidates_of(trials: Sequence[Trial], goals: Goals) -> list[Trial]:
+    """Who may win, the best in the first objective first; with several objectives the Pareto front."""
+    return front(trials, goals) if len(goals.objectives) > 1 else feasible(trials, goals)
+
+
+def needs_floor(trials: Sequence[Trial], goals: Goals) -> bool:
+    """Whether the A/A floor decides anything: something is ahead of the default, in an objective of time."""
+    found = candidates_of(trials, goals)
+    return bool(found) and found[0].number != 0 and OBJECTIVES[goals.objectives[0]] != MEMORY
+
+
 def confirm(
     trials: Sequence[Trial],
     goals: Goals,
@@ -132,15 +143,13 @@ def confirm(
     """Choose the winner and measure it again.
 
     Args:
-        floor: the device's A/A floor for times.
+        floor: the device's A/A floor for times; any number where it is not needed.
         anew: measures that floor once more.  Called at most once, where only a floor that speaks of a restless machine
             hides a gain; then the winner is chosen and confirmed again, too.
     """
     default = trials[0]
     standing_default = goals.is_feasible(default.values)
-    candidates = feasible(trials, goals)
-    if len(goals.objectives) > 1:
-        candidates = front(trials, goals)
+    candidates = candidates_of(trials, goals)
     notes: list[str] = []
     while candidates and candidates[0].number != 0:
         best = _final(candidates, goals, measurements, floor, notes)

@@ -50,6 +50,14 @@ class Samples:
     labels: list[Array] | None = None
     _expected: list[dict[str, Array]] | None = None
 
+    @property
+    def what_is_lost(self) -> str:
+        """What the loss of quality is a share of, for people."""
+        count = f"{len(self.feeds)} {'random samples' if self.is_random else 'samples'}"
+        if self.labels is not None:
+            return f"the loss is that of the top-1 accuracy, on {count} with labels"
+        return f"the loss is the relative L2 of the worst output, on {count}; with labels in --data it is accuracy"
+
     def stacked(self, batch: int | None, default: int | None, count: int = TIMED) -> list[Feeds]:
         """The samples at another batch: the rows of all samples in their order, round and round.
 

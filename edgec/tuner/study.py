@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import shutil
@@ -17,7 +18,7 @@ from edgec.runtime.lease import device_of
 from edgec.targets import registry
 from edgec.targets.base import Target
 from edgec.targets.knobs import Circumstances, Setting
-from edgec.tuner.confirming import Confirmed, confirm
+from edgec.tuner.confirming import Confirmed, confirm, needs_floor
 from edgec.tuner.conversions import FOLDER as CONVERSIONS
 from edgec.tuner.conversions import NEEDS_DATA, Conversions, Source
 from edgec.tuner.estimating import Estimates
@@ -155,6 +156,8 @@ def _run(
 ) -> StudyResult:
     progress("reading the model")
     source, samples = _samples(wishes)
+    if "drop" in wishes.goals.limits:
+        wishes.notes.append(samples.what_is_lost)
     space = _space(wishes, source, samples)
     measurements = _measurements(wishes, source, samples, space, rules, wait, progress)
     header = _header(wishes, source, space, measurements.basis)
@@ -185,15 +188,16 @@ def _run(
         why = search.run(budget)
         if finished.finish is not None and len(finished.trials) == len(search.trials):
             return finished
+
+        def floor(*, anew: bool = False) -> float:
+            progress(f"measuring {'again ' if anew else ''}what equals differ by")
+            return _floor(measurements, journal, space.default, anew=anew)
+
+        needed = needs_floor(search.trials, wishes.goals)
+        least = floor() if needed else 0.0
         progress("confirming the winner")
-        floor = _floor(measurements, journal, space.default)
-
-        def anew() -> float:
-            progress("measuring again what equals differ by")
-            return _floor(measurements, journal, space.default, anew=True)
-
-        found = confirm(search.trials, wishes.goals, measurements, floor, anew)
-        _finish(journal, search, why, found, _floor(measurements, journal, space.default))
+        found = confirm(search.trials, wishes.goals, measurements, least, functools.partial(floor, anew=True))
+        _finish(journal, search, why, found, floor() if needed else None)
     finally:
         measurements.close()
         mirror.close()
@@ -371,6 +375,8 @@ def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: Pat
 
 
 def _brief(value: Any) -> str:
+    if isinstance(value, Mapping) and {"name", "sha256"} <= value.keys():
+        return f"'{value['name']}' (sha256 {value['sha256'][:8]}...)"
     text = str(value)
     return text if len(text) <= 120 else f"{text[:117]}..."
 
@@ -389,7 +395,7 @@ def _floor(
     return found.value
 
 
-def _finish(journal: Journal, search: Search, why: str, found: Confirmed, floor: float) -> None:
+def _finish(journal: Journal, search: Search, why: str, found: Confirmed, floor: float | None) -> None:
     winner = None if found.trial is None else winner_entry(found.trial, found.values, found.intervals)
     journal.append(
         {

@@ -124,8 +124,14 @@ def test_a_precision_that_loses_too_much_is_pruned_by_labels(tmp_path: Path) -> 
     assert result.code == 0, result.stderr
     document = result.document
     assert document["ended"] == "exhausted"
+    assert "the loss is that of the top-1 accuracy, on 64 samples with labels" in document["notes"]
     assert {trial["configuration"]["precision"] for trial in document["trials"]} == {"float32", "int8"}
     assert all("drop" in trial["values"] for trial in document["trials"])
+    shown = edgec("tune", "report", tmp_path / "study").stdout
+    assert all(line.split("│")[1].strip() for line in shown.splitlines() if "│" in line)
+    for trial in document["trials"]:
+        if trial["state"] == "pruned":
+            assert trial["reason"] in shown
 
 
 def test_a_batch_that_the_model_cannot_have_is_a_failed_trial_and_paid_for_once(tmp_path: Path) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edgec.runtime.measurement.floor import Floor
 from edgec.targets.knobs import Knob, Knobs, Part
-from edgec.tuner.confirming import confirm
-from edgec.tuner.goals import LATENCY, THROUGHPUT, Goals
+from edgec.tuner.confirming import confirm, needs_floor
+from edgec.tuner.goals import LATENCY, MEMORY, THROUGHPUT, Goals
 from edgec.tuner.measuring import LocalMeasurements
 from edgec.tuner.replay import Replay
 from edgec.tuner.space import key_of, make_space
@@ -123,3 +124,22 @@ def test_a_floor_that_hides_nothing_is_not_measured_again(best_ms: float, floor:
 
     found = confirm(trials, Goals(("latency",)), measurements, floor, anew)
     assert found.trial is not None and found.trial.number == 0
+
+
+@pytest.mark.parametrize(
+    ("objectives", "best_ms", "needed"),
+    [(("latency",), 0.9, True), (("latency",), 1.1, False), (("memory",), 0.9, False)],
+)
+def test_the_floor_is_needed_where_something_is_ahead_in_time(
+    objectives: tuple[str, ...], best_ms: float, needed: bool
+) -> None:
+    """Eight pairs of processes take half a minute and more."""
+    trials = [
+        replace(item, values={**item.values, MEMORY: 1e6 * (2 - number)})
+        for number, item in enumerate((trial(0, 1.0), trial(1, best_ms)))
+    ]
+    goals = Goals(objectives)
+    assert needs_floor(trials, goals) is needed
+    if not needed and objectives == ("latency",):
+        ends = [confirm(trials, goals, replay(trials), floor) for floor in (0.0, 0.5)]
+        assert ends[0] == ends[1]
