@@ -31,6 +31,14 @@ class Finished:
         return found
 
 
+def is_running(process: int) -> bool:
+    """Whether a process is there and has not ended."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def environment(**more: str) -> dict[str, str]:
     """The environment of this process, with the package on the path and a terminal of fixed width."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120", **more}

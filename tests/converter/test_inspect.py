@@ -66,23 +66,23 @@ def test_missing_external_data_is_a_fact_and_a_path_outside_an_error(tmp_path: P
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from the kernel's accounting")
-def test_a_model_of_several_gigabytes_takes_one_second_and_150_megabytes(tmp_path: Path) -> None:
+def test_a_model_of_several_gigabytes_is_not_read_and_takes_150_megabytes(tmp_path: Path) -> None:
     with open(tmp_path / "w.bin", "wb") as stream:
         stream.truncate(3 << 30)
     proto = model([helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": [1, 3]}, ["y"], opset=13)
     tensor = proto.graph.initializer.add(name="w", data_type=1, dims=[3, 1 << 28], data_location=TensorProto.EXTERNAL)
     tensor.external_data.add(key="location", value="w.bin")
     program = (
-        "import resource, sys\n"
+        "import sys\n"
         "from edgec.converter.inspect import inspect_model\n"
         "assert inspect_model(sys.argv[1])['parameters'] == 3 << 28\n"
         "assert 'onnxruntime' not in sys.modules\n"
-        "usage = resource.getrusage(resource.RUSAGE_SELF)\n"
+        "read = open('/proc/self/io').read().split()[1]\n"
         "status = open('/proc/self/status').read().split()\n"  # ru_maxrss includes the forking process
-        "print(usage.ru_utime + usage.ru_stime, int(status[status.index('VmHWM:') + 1]) / 1024)\n"
+        "print(read, int(status[status.index('VmHWM:') + 1]) / 1024)\n"
     )
     path = saved(tmp_path, proto)
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
-    seconds, megabytes = map(float, done.stdout.split())
-    assert seconds <= 1.0
+    read, megabytes = map(float, done.stdout.split())
+    assert read <= 100e6  # the code of what is imported; mapped pages count as memory
     assert megabytes <= 150

@@ -16,6 +16,7 @@ import pytest
 
 from edgec.errors import EdgecError
 from edgec.runtime.lease import command_line, default_folder, holder, lease, lease_file
+from tests.command import is_running
 
 HOLD = """
 import sys, time
@@ -179,18 +180,10 @@ def test_killing_a_coordinator_that_measures_leaves_no_worker_and_no_lease(tmp_p
         coordinator.kill()
         coordinator.wait()
     deadline = time.monotonic() + 20
-    while _runs(worker) and time.monotonic() < deadline:
+    while is_running(worker) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not _runs(worker)
+    assert not is_running(worker)
     assert holder("cpu", tmp_path) is None
-
-
-def _runs(process: int) -> bool:
-    """Whether there is such a process that is more than a zombie."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except FileNotFoundError:
-        return False
 
 
 def test_the_command_is_told_without_passwords(monkeypatch: pytest.MonkeyPatch) -> None:

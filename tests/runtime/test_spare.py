@@ -136,9 +136,11 @@ def test_how_a_session_ended_is_told_and_the_next_one_opens(behaviour: str, mess
         """
 spare.prepare()
 pid = spare._spare.pid
-with Workers(timeout_s=1.5, memory_limit=1 << 33) as workers:
+with Workers(memory_limit=1 << 33) as workers:
     try:
-        workers.open(FACTORY, os.environ["BEHAVIOUR"]).run(X)
+        session = workers.open(FACTORY, os.environ["BEHAVIOUR"])
+        session._worker._timeout_s = 1.5
+        session.run(X)
     except EdgecError as error:
         told = error
     say(pid=pid, code=told.code, message=str(told), after=bool(identify(workers)))

@@ -37,7 +37,7 @@ from .quick import QUICK, edgec
 from .synthetic import opened, replay, searching, space
 
 TUNE = ["tune", DIGITS, "-t", "onnxruntime", "--knob", "execution_mode=sequential", "--knob", "optimise=all"]
-HELD_S = 6  # more than a slow machine needs to start and to end the command
+HELD_S = 6
 
 
 class Vanishing(Replay):
@@ -264,16 +264,18 @@ def test_a_device_that_another_process_holds_is_waited_for_and_the_wait_costs_no
         assert refused.document["error"]["code"] == "EDG701"
         process = tuning(tmp_path / "study", "--trials", "1", "--json", EDGEC_LEASES=str(leases))
         wait_for_trial(tmp_path / "study", 0, process)
-        began = time.monotonic()
+        begun = time.monotonic()
+        assert process.stderr is not None
+        assert any(b"waiting for the device 'cpu'" in line for line in process.stderr)
+        waits = time.monotonic()
         time.sleep(HELD_S)
         assert process.poll() is None, "it waits"
-    assert process.wait(120) == 0
-    elapsed = time.monotonic() - began
-    assert process.stderr is not None
-    assert b"waiting for the device 'cpu'" in process.stderr.read()
+        released = time.monotonic()
+    assert process.wait(600) == 0
+    worked = waits - begun + time.monotonic() - released
     trial = read_study(tmp_path / "study").trials[0]
     assert trial.state == "complete" or (trial.reason or "").startswith("unstable")
-    assert trial.seconds < elapsed - HELD_S / 2, f"the {HELD_S} seconds of waiting are not in it"
+    assert trial.seconds < worked + HELD_S / 2, f"the {HELD_S} seconds of waiting are not in it"
     first = json.loads((tmp_path / "study" / JOURNAL).read_text(encoding="utf-8").splitlines()[0])
     assert first["target"] == "onnxruntime"
 

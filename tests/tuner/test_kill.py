@@ -19,7 +19,7 @@ from edgec.runtime.lease import holder
 from edgec.tuner.journal import JOURNAL, read_journal
 from edgec.tuner.outcome import read_study
 from edgec.tuner.search import finished_trials
-from tests.command import DIGITS, environment
+from tests.command import DIGITS, environment, is_running
 
 from .quick import edgec
 from .replaying import Runs
@@ -141,9 +141,9 @@ def test_a_killed_coordinator_leaves_no_worker_and_no_lease(tmp_path: Path) -> N
     process.kill()
     process.wait()
     deadline = time.monotonic() + 20
-    while any(_alive(pid) for pid in workers) and time.monotonic() < deadline:
+    while any(is_running(pid) for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not any(_alive(pid) for pid in workers)
+    assert not any(is_running(pid) for pid in workers)
     assert holder("cpu", tmp_path / "leases") is None
     shown = edgec("tune", "report", tmp_path / "study", "--json")
     assert shown.code == 0
@@ -154,13 +154,6 @@ def test_a_killed_coordinator_leaves_no_worker_and_no_lease(tmp_path: Path) -> N
     assert result.code == 0, result.stderr
     assert len(result.document["trials"]) == done + 1
     assert result.document["status"] == "finished"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
