@@ -97,6 +97,12 @@ def _beside_integers(node: Node) -> bool:
     return any("Quantize" in other.op or "Integer" in other.op or "QLinear" in other.op for other in (*before, *after))
 
 
+def _is_dequantized_constant(value: Value) -> bool:
+    """Whether a value is the weights of a quantized model: ONNX Runtime 1.32 does not load a model that gives it."""
+    node = value.producer
+    return node is not None and all(item is None or item.const is not None for item in node.inputs)
+
+
 def _calibrated(
     made: Quantized, options: PrecisionOptions, structure_only: bool, progress: Callable[[str], object]
 ) -> Calibration | None:
@@ -108,19 +114,26 @@ def _calibrated(
 
     graph = made.model.graph
     values = [*graph.inputs, *(value for node in graph.nodes for value in node.outputs)]
-    names = [value.name for value in values if value.dtype is DataType.FLOAT and value.use_count]
+    names = [
+        value.name
+        for value in values
+        if value.dtype is DataType.FLOAT and value.use_count and not _is_dequantized_constant(value)
+    ]
     try:
         found = calibrate(made.model, names, options.data, progress=progress, cache_folder=options.cache)
     except EdgecError as error:
         if not options.assumed or error.code not in ("EDG031", "EDG033"):
             raise
         made.notes.append(
-            f"only constants were looked at for what float16 cannot hold, because {error.message}; --calibration DATA"
+            "only constants were looked at for what float16 cannot hold, "
+            f"because {error.message}; give --calibration DATA"
         )
         return None
     if options.assumed:
         origin = "random samples" if options.data.is_random else "samples of --data"
-        made.notes.append(f"what fits into float16 was judged by the {origin} of the verification; --calibration DATA")
+        made.notes.append(
+            f"what fits into float16 was judged by the {origin} of the verification; give --calibration DATA"
+        )
     else:
         made.notes.extend(found.notes)
     made.entry.update(samples=found.samples, calibration=found.origin)

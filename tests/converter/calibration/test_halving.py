@@ -19,6 +19,7 @@ from edgec.ir.passes.base import parse_pipeline
 from edgec.ir.passes.float16 import Float16
 from edgec.ir.proto import model_to_proto
 from edgec.ir.types import Array
+from tests.command import DIGIT_SAMPLES, DIGITS
 from tests.schemas import validate
 
 PLANTED = """<ir_version: 8, opset_import: ["" : 17]>
@@ -197,3 +198,13 @@ def test_litert_takes_and_gives_float16(tmp_path: Path) -> None:
     artifact = result.document["artifact"]
     assert {item["dtype"] for item in (*artifact["inputs"], *artifact["outputs"])} == {"float16"}
     assert verify_folder(result.artifact.parent, against=tmp_path / "source.onnx", isolate=False).passed
+
+
+@pytest.mark.parametrize("target", ["tflite", "onnxruntime"])
+def test_a_model_that_arrives_quantized_is_calibrated_but_for_its_weights(target: str, tmp_path: Path) -> None:
+    """ONNX Runtime 1.32 does not load a model that hands out what it makes of quantized weights."""
+    source = DIGITS.with_name("digits_qdq.onnx")
+    result = convert(source, target=target, output=tmp_path / "out", precision="float16", calibration=DIGIT_SAMPLES)
+    assert "the model is quantized already: what is between its integers stays float32" in result.notes
+    assert not any("only constants" in note for note in result.notes)
+    assert {item["reason"] for item in result.document["quantization"]["float32"]} == {"next to an integer"}
