@@ -19,9 +19,14 @@ The public API is loaded on first use, so that ``import edgec`` costs nothing::
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from edgec._version import VERSION as __version__
+
+# ONNX Runtime 1.29 and later tells its maker of models, errors and the machine, from its import on, unless this is set
+# before.  Source: its Privacy.md, "Disabling Telemetry".
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from edgec.converter.bisect import bisect

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from ai_edge_litert.interpreter import Interpreter
 
 import edgec
@@ -29,6 +28,8 @@ Classify = Callable[[np.ndarray], int]
 
 def onnx_classifier(path: Path) -> Classify:
     """The class that ONNX Runtime finds for one image [1,1,8,8] float32."""
+    import onnxruntime  # after edgec, which keeps it from sending telemetry
+
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda image: int(np.argmax(session.run(None, {"x": image})[0]))
 
