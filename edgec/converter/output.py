@@ -201,12 +201,13 @@ def _uninterrupted() -> Iterator[None]:
 def not_writable(path: Path, error: OSError) -> EdgecError:
     """The error of a failed write: EDG011 for a full disk, quota or file-size limit, EDG010 for everything else."""
     if is_full(error):
+        where, help = f"while writing into '{path}'", "give a folder on another disk with -o"
+        other = _other_disk(path)
+        if other is not None:
+            where += f", or into the temporary folder '{other}'"
+            help += ", and another temporary folder with $TMPDIR"
         return UsageError(
-            "EDG011",
-            "no space left on device",
-            where=f"while writing into '{path}'",
-            why=str(error),
-            help="free some space, or give a folder on another disk with -o",
+            "EDG011", "no space left on device", where=where, why=str(error), help=f"free some space, or {help}"
         )
     return UsageError(
         "EDG010",
@@ -215,6 +216,17 @@ def not_writable(path: Path, error: OSError) -> EdgecError:
         why=error.strerror or str(error),
         help="give another folder with -o",
     )
+
+
+def _other_disk(path: Path) -> str | None:
+    """The folder for temporary files, where it is on another disk than a path; a failed write does not say which."""
+    found = next((place for place in (path, *path.absolute().parents) if place.exists()), None)
+    try:
+        folder = tempfile.gettempdir()
+        same = found is None or os.stat(folder).st_dev == found.stat().st_dev
+    except OSError:
+        return None
+    return None if same else folder
 
 
 def is_full(error: OSError) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from edgec.cli.main import main
-from edgec.converter.output import LOCK, OutputFolder
+from edgec.converter.output import LOCK, OutputFolder, not_writable
 from edgec.errors import EdgecError
 from tests.command import DIGITS, ROOT, edgec, environment
 
@@ -109,6 +111,19 @@ def test_a_disk_that_is_really_full(tiny_disk: Path) -> None:
     assert result.code == 2
     assert result.document["error"]["code"] == "EDG011"
     assert [item.name for item in tiny_disk.iterdir()] == ["filler"]
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second disk")
+def test_a_full_disk_may_be_that_of_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failed write does not say which; where both are one disk there is nothing to choose from."""
+    if os.stat("/dev/shm").st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second disk")
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    for temporary, named in (("/dev/shm", True), (str(tmp_path), False)):
+        monkeypatch.setattr(tempfile, "tempdir", temporary)
+        error = not_writable(tmp_path / "not/yet/there", full)
+        assert error.code == "EDG011" and (f"temporary folder '{temporary}'" in (error.where or "")) is named
+        assert ("$TMPDIR" in (error.help or "")) is named
 
 
 def test_two_runs_into_the_same_folder(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
