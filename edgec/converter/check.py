@@ -194,12 +194,13 @@ def _from_error(source: SourceNodes, error: EdgecError) -> tuple[list[NodeSuppor
     places = source.places(_named(error))
     for name in error.details.get("inputs", ()):
         places.extend(index for index in source.consumers(str(name)) if index not in places)
+    stopped = "the import stopped at another place" if places else "the model as a whole is refused"
     nodes = []
     for node in source.nodes:
         if node.index in places:
             nodes.append(_judged(node, Verdict.UNSUPPORTED, rule, reason, error.help or ""))
         else:
-            nodes.append(_judged(node, Verdict.UNCERTAIN, rule, "not examined: the import stopped at another place"))
+            nodes.append(_judged(node, Verdict.UNCERTAIN, rule, f"not examined: {stopped}"))
     if places:
         return nodes, []
     return nodes, [Refusal("", "", (), rule, reason, error.help or "")]

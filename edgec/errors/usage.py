@@ -148,7 +148,8 @@ define(
     EXIT_UNSUPPORTED,
     "nothing to quantize",
     "No node of the model computes with float32 numbers in an operator that the target has an integer kernel for: the "
-    "model works on integers only, or holds none of those operators. Convert it with --precision float32.",
+    "model works on integers only, or holds none of those operators. Convert it with --precision float32; the Edge TPU "
+    "and the Ethos-U compute integers only.",
 )
 define(
     "EDG035",

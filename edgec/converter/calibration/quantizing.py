@@ -153,7 +153,7 @@ def _calibrated(
             "EDG034",
             "no node of the model can run on integers",
             why=_why_nothing(model),
-            help="--precision float32",
+            help="--precision float32, which the targets tflite and onnxruntime have",
             exit=EXIT_UNSUPPORTED,
         )
     floats = None

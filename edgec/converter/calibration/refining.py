@@ -87,7 +87,7 @@ class Refined:
         kept = " and ".join(self.used) or "neither equalisation nor bias-correction"
         tried = ", ".join(f"{score:.1f} dB with {name}" for name, score in self.scores.items())
         left = "".join(
-            f"; given up after {samples} of them: {name} ({gain:+.1f} dB)"
+            f"; given up after {samples} of them: {name} ({gain:+.2f} dB)"
             for name, (samples, gain) in self.given_up.items()
         )
         more = f"; {self.added} operators were added" if self.added else ""

@@ -254,6 +254,10 @@ def test_a_model_of_integers_has_nothing_to_quantize(tmp_path: Path) -> None:
     text = '<ir_version: 10, opset_import: ["" : 22]> g (int32[4] x) => (int32[4] y) { y = Add (x, x) }'
     error = refused(tmp_path, "random", text)
     assert error.code == "EDG034" and error.exit_code == 4 and "int32" in (error.why or "")
+    assert "tflite and onnxruntime" in (error.help or "")
+    report = check(tmp_path / "source.onnx", target="edgetpu")
+    assert report.verdict == "unsupported" and report.general[0].rule == "EDG034"
+    assert {node.reason for node in report.nodes} == {"not examined: the model as a whole is refused"}
 
 
 def test_a_float_operator_without_an_integer_form_is_noted(tmp_path: Path) -> None:
