@@ -66,6 +66,7 @@ def store_int8(program: Program) -> list[str]:
     Source: LiteRT dynamic range quantization; kernels/conv.cc, depthwise_conv.cc, fully_connected.cc (hybrid).
     """
     held: dict[int, T] = {}
+    small: set[int] = set()
     for op in program.ops:
         axis = HYBRID.get(op.code)
         if axis is None:
@@ -75,13 +76,18 @@ def store_int8(program: Program) -> list[str]:
         if data.dtype is not DataType.FLOAT or weights.const is None or weights.dtype is not DataType.FLOAT:
             continue
         if weights.size < SMALLEST:
+            small.add(id(weights))
             continue
         if id(weights) not in held:
             held[id(weights)] = _channelwise(weights, weights.const, axis)
         op.inputs[1] = held[id(weights)]
     program.relink()
+    left = f"weights of fewer than {SMALLEST} numbers stay float32 ({len(small)} constants)"
     if held:
-        return [f"{len(held)} constants are int8; activations stay float32 and are quantized as the kernels run"]
+        found = [f"{len(held)} constants are int8; activations stay float32 and are quantized as the kernels run"]
+        return [*found, *([left] if small else [])]
+    if small:
+        return [f"{left}: the artifact is the float32 one"]
     return ["no operator has weights that a hybrid kernel takes: the artifact is the float32 one"]
 
 

@@ -462,3 +462,12 @@ def test_integers_at_a_border_that_has_no_integer_kernel_are_refused(
     options = ["--precision", "int8", "--io-dtype", "int8", "--calibration", "random", "-o", str(tmp_path / "out")]
     assert main(["convert", str(model), "--target", "tflite", *options]) == 2
     assert "EDG035" in capsys.readouterr().err
+
+
+def test_weights_that_stay_float32_for_being_few_are_counted(tmp_path: Path) -> None:
+    result = convert(DIGITS / "digits.onnx", target="tflite", output=tmp_path / "out", precision="dynamic-int8")
+    assert "weights of fewer than 1024 numbers stay float32 (6 constants)" in result.notes
+    result = convert(written(tmp_path, SMALL), target="tflite", output=tmp_path / "small", precision="dynamic-int8")
+    assert result.notes == (
+        "weights of fewer than 1024 numbers stay float32 (1 constants): the artifact is the float32 one",
+    )
