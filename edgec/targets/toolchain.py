@@ -138,6 +138,27 @@ def missing(tool: Tool, plan: ToolPlan, folder: Path, given: object = None) -> E
     )
 
 
+def ask_version(tool: Tool, program: Path, folder: Path, environment: Mapping[str, str], timeout_s: float) -> Outcome:
+    """What ``PROGRAM --version`` says, whatever its exit status.
+
+    Raises:
+        EdgecError: EDG510 it cannot be started, EDG502 it does not end, EDG503 a signal ended it.
+    """
+    plan = ToolPlan(tool=tool.name, arguments=("--version",), inputs=(), outputs=(), timeout_s=timeout_s)
+    try:
+        outcome = run_process(
+            [str(program), *plan.arguments], folder=folder, environment=dict(environment), timeout_s=timeout_s
+        )
+    except OSError as error:
+        raise EdgecError("EDG510", f"{tool.name} cannot be started", where=str(program), why=str(error)) from error
+    ended = _ended(plan, outcome)
+    if ended is not None:
+        ended.where = f"{program} --version"
+        ended.help = f"try that by hand; ${tool.variable} names another program"
+        raise ended
+    return outcome
+
+
 def run_tool(
     plan: ToolPlan,
     program: Path,
@@ -211,17 +232,23 @@ def _run(plan: ToolPlan, program: Path, folder: Path) -> Outcome:
 
 def _problem(plan: ToolPlan, outcome: Outcome, explain: Explain) -> EdgecError | None:
     """What went wrong as far as the process itself tells."""
-    if outcome.timed_out:
-        return _error("EDG502", plan, outcome, f"took longer than {plan.timeout_s:g} s and was stopped")
-    name = outcome.signal or _signal_of_wrapper(outcome.status)
-    if name is not None:
-        return _error("EDG503", plan, outcome, f"was ended by {name}")
+    ended = _ended(plan, outcome)
+    if ended is not None:
+        return ended
     known = explain(outcome)
     if known is not None:
         return known
     if outcome.status != 0:
         return _error("EDG501", plan, outcome, f"ended with status {outcome.status}")
     return None
+
+
+def _ended(plan: ToolPlan, outcome: Outcome) -> EdgecError | None:
+    """What it was, where the tool did not end by itself."""
+    if outcome.timed_out:
+        return _error("EDG502", plan, outcome, f"took longer than {plan.timeout_s:g} s and was stopped")
+    name = outcome.signal or _signal_of_wrapper(outcome.status)
+    return None if name is None else _error("EDG503", plan, outcome, f"was ended by {name}")
 
 
 def _unusable(plan: ToolPlan, folder: Path, outcome: Outcome, check: Check) -> EdgecError | None:

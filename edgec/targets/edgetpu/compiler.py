@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgec.errors import EdgecError, ModelError, UsageError
-from edgec.runtime.process import Outcome, run_process
+from edgec.runtime.process import Outcome
 from edgec.targets.edgetpu.package import Compiled, decode, leftovers
 from edgec.targets.edgetpu.transcript import Transcript, parse, parse_log
 from edgec.targets.tflite.graph import FlatModel, FlatTensor, read
-from edgec.targets.toolchain import Tool, ToolPlan, ToolRun, last_lines, missing, run_tool
+from edgec.targets.toolchain import Tool, ToolPlan, ToolRun, ask_version, last_lines, missing, run_tool
 
 TOOL: Final = Tool(
     "edgetpu_compiler",
@@ -177,20 +177,17 @@ def version_of(program: Path, folder: Path) -> str:
     """The version of an installed compiler.
 
     Raises:
-        EdgecError: EDG510 it cannot be started, EDG512 it is too old or does not say.
+        EdgecError: EDG510 it cannot be started, EDG502 and EDG503 it does not end by itself, EDG512 it is too old or
+            does not say.
     """
-    try:
-        outcome = run_process(
-            [str(program), "--version"],
-            folder=folder,
-            environment={"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"},
-            timeout_s=MARGIN_S,
-        )
-    except OSError as error:
-        raise EdgecError("EDG510", f"{TOOL.name} cannot be started", where=str(program), why=str(error)) from error
+    outcome = ask_version(
+        TOOL, program, folder, {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"}, timeout_s=MARGIN_S
+    )
     found = parse(outcome.output)
     if outcome.status != 0 or found.major < OLDEST:
-        said = f"it says '{found.version}'" if found.version else f"it says: {last_lines(outcome.last_lines)}"
+        said = (
+            f"it says '{found.version}'" if found.version else f"it says: {last_lines(outcome.last_lines) or 'nothing'}"
+        )
         raise EdgecError(
             "EDG512",
             f"edgec drives {TOOL.name} {OLDEST} to {NEWEST}",

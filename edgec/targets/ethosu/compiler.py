@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgec.errors import EdgecError, ModelError
-from edgec.runtime.process import Outcome, run_process
+from edgec.runtime.process import Outcome
 from edgec.targets.ethosu.hardware import CONFIGURATION
 from edgec.targets.ethosu.options import VelaOptions
 from edgec.targets.ethosu.package import Compiled, decode, is_compiled
 from edgec.targets.ethosu.summary import Summary, Transcript, parse, parse_summary
 from edgec.targets.tflite.graph import FlatModel, FlatTensor, read
-from edgec.targets.toolchain import Tool, ToolPlan, ToolRun, last_lines, missing, run_tool
+from edgec.targets.toolchain import Tool, ToolPlan, ToolRun, ask_version, last_lines, missing, run_tool
 
 TOOL: Final = Tool("vela", "EDGEC_VELA", "it is the package ethos-u-vela: pip install 'edgec[ethosu]'")
 OLDEST: Final = 5
@@ -74,18 +74,14 @@ def version_of(program: Path, folder: Path) -> str:
     """The version of an installed Vela.
 
     Raises:
-        EdgecError: EDG510 it cannot be started, EDG512 it is too old or does not say.
+        EdgecError: EDG510 it cannot be started, EDG502 and EDG503 it does not end by itself, EDG512 it is too old or
+            does not say.
     """
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
-    try:
-        outcome = run_process(
-            [str(program), "--version"], folder=folder, environment=environment, timeout_s=VERSION_TIMEOUT_S
-        )
-    except OSError as error:
-        raise EdgecError("EDG510", f"{TOOL.name} cannot be started", where=str(program), why=str(error)) from error
+    outcome = ask_version(TOOL, program, folder, environment, VERSION_TIMEOUT_S)
     found = re.search(r"^(\d+)\.\d+(?:\.\w+)*\s*$", outcome.output, re.MULTILINE)
     if outcome.status != 0 or found is None or int(found[1]) < OLDEST:
-        said = f"it says '{found[0].strip()}'" if found else f"it says: {last_lines(outcome.last_lines)}"
+        said = f"it says '{found[0].strip()}'" if found else f"it says: {last_lines(outcome.last_lines) or 'nothing'}"
         raise EdgecError(
             "EDG512",
             f"edgec drives {TOOL.name} {OLDEST} and later",

@@ -184,6 +184,23 @@ def test_an_old_or_silent_vela_is_refused(source: Path, tmp_path: Path, monkeypa
         assert failure(source, tmp_path / "out").code == "EDG512"
 
 
+@pytest.mark.parametrize(
+    ("script", "code", "said"),
+    [("sleep 60", "EDG502", "took longer than 0.5 s"), ("kill -9 $$", "EDG503", "was ended by SIGKILL")],
+)
+def test_a_vela_that_does_not_get_to_its_version_is_no_old_one(
+    script: str, code: str, said: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "vela"
+    program.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("EDGEC_VELA", str(program))
+    monkeypatch.setattr("edgec.targets.ethosu.compiler.VERSION_TIMEOUT_S", 0.5)
+    error = failure(source, tmp_path / "out")
+    assert (error.code, error.exit_code, error.where) == (code, 6, f"{program} --version")
+    assert said in error.message
+
+
 def test_without_vela(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEC_VELA", str(tmp_path / "absent"))
     error = failure(source, tmp_path / "out")
