@@ -302,12 +302,13 @@ def _refined(
     for other in others:
         candidate = tried(other)
         scores[other] = candidate.score
-        if candidate.score >= refined.score + GAIN_DB:
+        if candidate.samples and candidate.score >= refined.score + GAIN_DB:
             method, refined = other, candidate
     made.entry["method"] = method
     if others:
         listed = ", ".join(f"{score:.1f} dB with {name}" for name, score in scores.items())
-        made.notes.append(f"took the ranges of {method}: SQNR on {counted(refined.samples)} {listed}")
+        why = f"SQNR on {counted(refined.samples)} {listed}" if refined.samples else "no float output to compare by"
+        made.notes.append(f"took the ranges of {method}: {why}")
         made.entry["methods"] = {name: round(score, 2) if isfinite(score) else None for name, score in scores.items()}
     made.model = refined.model
     made.notes.append(refined.note)

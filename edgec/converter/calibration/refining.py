@@ -85,6 +85,8 @@ class Refined:
     def note(self) -> str:
         """What the user reads."""
         kept = " and ".join(self.used) or "neither equalisation nor bias-correction"
+        if not self.scores and not self.given_up:
+            return f"kept {kept} untried: the model has no float output to compare by"
         tried = ", ".join(f"{score:.1f} dB with {name}" for name, score in self.scores.items())
         left = "".join(
             f"; given up after {samples} of them: {name} ({gain:+.2f} dB)"

@@ -23,6 +23,7 @@ from edgec.errors import UsageError
 from edgec.ir.graph import Model
 from edgec.ir.types import Array
 from edgec.runtime.onnxruntime import open_session
+from tests.command import DIGIT_SAMPLES, DIGITS
 from tests.ir.equivalence import model_of
 from tests.schemas import validate
 
@@ -252,6 +253,22 @@ def test_what_is_given_up_is_not_run_on_the_other_samples(tmp_path: Path, monkey
     (gain,) = entry["given_up"].values()
     assert list(entry["given_up"]) == ["equalisation"] and gain["samples"] == 4 and gain["gain_db"] < 0.1
     assert any("; given up after 4 of them: equalisation (" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("method", ["minmax", "auto"])
+def test_without_a_float_output_nothing_is_compared(method: str, tmp_path: Path) -> None:
+    model = onnx.load(DIGITS)
+    model.graph.node.append(onnx.helper.make_node("ArgMax", ["logits"], ["best"], axis=1))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("best", onnx.TensorProto.INT64, [1, 1]))
+    del model.graph.output[0]
+    onnx.save(model, tmp_path / "model.onnx")
+    options: dict[str, Any] = {"precision": "int8", "calibration": DIGIT_SAMPLES, "method": method}
+    result = convert(tmp_path / "model.onnx", target="tflite", output=tmp_path / "out", **options)
+    validate(json.loads(result.manifest.read_text()))
+    wanted = ["kept bias-correction untried: the model has no float output to compare by"]
+    if method == "auto":
+        wanted.insert(0, "took the ranges of minmax: no float output to compare by")
+    assert list(result.notes) == wanted
 
 
 def test_first_samples_are_taken_evenly() -> None:
