@@ -21,6 +21,8 @@ from edgec.runtime.session import Session
 
 THREADS = 2
 """Threads inside an operator: calibration shares the machine."""
+FEW = 16
+"""Fewer inputs than that are told of."""
 
 Seen = Callable[[int, Feeds, Mapping[str, Array]], object]
 
@@ -171,8 +173,9 @@ def _noted(found: Calibration, model: Model, data: CalibrationData) -> Calibrati
         found.notes.append(
             "calibrated with random numbers: good for trying whether the model can be quantized, not for use"
         )
-    elif found.samples == 1:
-        found.notes.append("calibrated with one sample: the ranges of other inputs may be larger; give 16 to 100")
+    elif found.samples == 1 and (rows := data.rows_of_one(model)) < FEW:
+        of = f" of {rows} rows" if rows > 1 else ""
+        found.notes.append(f"calibrated with one sample{of}: the ranges of other inputs may be larger; give 16 to 100")
     renamed = data.renamed(model)
     if renamed is not None:
         found.notes.append(renamed)

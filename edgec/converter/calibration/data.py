@@ -124,6 +124,14 @@ class CalibrationData:
         last = f" to '{images[min(batch * (number + 1), len(images)) - 1].name}'" if batch > 1 else ""
         return f"file '{images[batch * number].name}'{last}"
 
+    def rows_of_one(self, model: Model) -> int:
+        """How many inputs the first sample holds, where the model leaves the batch open; else 1."""
+        opened = [spec.name for spec in specs(model) if spec.shape and not isinstance(spec.shape[0], int)]
+        if callable(self.source) or not opened:
+            return 1
+        first = next(self.samples(model))
+        return max(first[name].shape[0] for name in opened)
+
     def renamed(self, model: Model) -> str | None:
         """A note on arrays that are taken for the only input although they have another name."""
         if callable(self.source) or self.is_random or image_files(self._path()):

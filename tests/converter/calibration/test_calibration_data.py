@@ -189,3 +189,14 @@ def test_an_output_below_one_step_of_its_integers_is_explained(tmp_path: Path) -
     assert error.code == "EDG301"
     (note,) = (note for note in error.details["verification"]["notes"] if "everywhere" in note)
     assert "less than a step of 8 bits" in note
+
+
+@pytest.mark.parametrize(("rows", "told"), [(1, "one sample:"), (4, "one sample of 4 rows:"), (20, None)])
+def test_rows_of_an_open_batch_count_as_inputs(rows: int, told: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "open.onnx"
+    onnx.save(onnx.parser.parse_model(TEXT.replace("float[1,", "float[N,")), path)
+    np.savez(tmp_path / "data.npz", x=noise(rows)[:, 0])
+    options: dict[str, Any] = {"precision": "int8", "calibration": tmp_path / "data.npz", "isolate": False}
+    notes = convert(path, target="onnxruntime", output=tmp_path / "out", **options).notes
+    (found,) = [note for note in notes if note.startswith("calibrated with")] or [None]
+    assert found is None if told is None else found is not None and told in found
