@@ -130,7 +130,7 @@ class CalibrationData:
         if callable(self.source) or not opened:
             return 1
         first = next(self.samples(model))
-        return max(first[name].shape[0] for name in opened)
+        return max(len(first[name]) for name in opened)
 
     def renamed(self, model: Model) -> str | None:
         """A note on arrays that are taken for the only input although they have another name."""
