@@ -15,7 +15,7 @@ import numpy as np
 from edgec.converter import manifest as manifests
 from edgec.converter.convert import STEM, ConversionResult
 from edgec.converter.making import ARTIFACT_NUMERICS, make
-from edgec.converter.options import ConversionOptions
+from edgec.converter.options import DEFAULTS, ConversionOptions
 from edgec.converter.output import MANIFEST, REJECTED, OutputFolder, writing
 from edgec.converter.prepare import Progress
 from edgec.converter.verification.data import load_samples
@@ -40,6 +40,7 @@ UNREAD: Final = (
     "signature",
     "precision",
     "calibration",
+    "method",
     "io_dtype",
     "io_layout",
 )
@@ -52,7 +53,7 @@ def refuse_unread(asked: ConversionOptions, path: Path) -> None:
     Raises:
         UsageError: EDG001.
     """
-    names = [name for name in UNREAD if getattr(asked, name)]
+    names = [name for name in UNREAD if getattr(asked, name) not in (DEFAULTS[name], {})]
     if names:
         raise UsageError(
             "EDG001",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from edgec.converter.options import ConversionOptions
+from edgec.converter.options import DEFAULTS, ConversionOptions
 from edgec.errors import (
     EXIT_FAILED,
     EXIT_INTERNAL,
@@ -158,7 +158,7 @@ class Conversions:
         found["batch"] = None
         found["precision"] = precision
         if precision not in NEEDS_DATA and precision is not None:
-            found["calibration"] = None
+            found["calibration"], found["method"] = None, DEFAULTS["method"]
         if precision != MIXED:
             found["max_drop"] = None
         options = dict(given.target_options or {})

@@ -8,7 +8,7 @@ from edgec.converter.calibration import cache as caches
 from edgec.converter.calibration.data import RANDOM, CalibrationData, Samples
 from edgec.converter.calibration.images import ImageOptions, image_files
 from edgec.converter.calibration.mixed.options import METRICS, MixedOptions
-from edgec.converter.calibration.quantizing import AUTOMATIC, COMPARED, PrecisionOptions
+from edgec.converter.calibration.quantizing import AUTOMATIC, COMPARED, METHOD, PrecisionOptions
 from edgec.converter.options import ConversionOptions
 from edgec.errors import UsageError
 from edgec.ir.types import DataType
@@ -61,6 +61,13 @@ def precision_options(target: Target, options: ConversionOptions) -> PrecisionOp
     if method == AUTOMATIC and rules is not None and rules.activation is DataType.INT16:
         raise UsageError(
             "EDG001", f"method {AUTOMATIC} compares 8-bit models only", help=f"--method {' or '.join(COMPARED)}"
+        )
+    if method != METHOD and not quantized:
+        raise UsageError(
+            "EDG001",
+            f"--method {method} means nothing with --precision {chosen}",
+            why="no range of integers follows from data there",
+            help="leave it out, or give another --precision",
         )
     half = chosen == "float16"
     if calibration is not None and not quantized and not half:

@@ -270,6 +270,9 @@ def test_options_are_checked(source: Path, tmp_path: Path, capsys: pytest.Captur
         (source, "-t", "edgetpu", "--option", "segments"),
         (source, "-t", "edgetpu", "--batch", "2"),
         (source, "-t", "edgetpu", "--io-layout", "NHWC"),
+        (source, "-t", "edgetpu", "--method", "mse"),
+        (DIGITS, "-t", "tflite", "--method", "mse"),
+        (DIGITS, "-t", "tflite", "--precision", "float16", "--method", "mse"),
         (DIGITS, "-t", "tflite", "--segments", "2"),
         (DIGITS, "-t", "onnxruntime", "--require-device"),
     ):
