@@ -11,7 +11,7 @@ from typing import Any, Final
 import optuna
 
 from edgec.errors import EdgecError
-from edgec.targets.knobs import Configuration, Setting
+from edgec.targets.knobs import Configuration, Part, Setting
 from edgec.tuner.goals import DEVICE_MEMORY, DROP, LATENCY, MEMORY, OBJECTIVES, THROUGHPUT, Goals, dominates
 from edgec.tuner.journal import Journal
 from edgec.tuner.measurements import Measurements, Race, Standing
@@ -197,7 +197,7 @@ class Search:
         try:
             _add(values, DROP, self._measurements.drop(begun.configuration))
             if self.goals.violations(values).get("drop", 0) > 0:
-                part = self.space.suspects(begun.configuration)
+                part = self._numbers(begun.configuration)
                 reason = f"loses {values[DROP]:.2%}, {self.goals.limits['drop']:.2%} are allowed"
                 return replace(begun, state=State.PRUNED, values=values, reason=reason, failure=("drop", part))
             return self._raced(begun, values)
@@ -205,6 +205,11 @@ class Search:
             failure = (MEMORY_KIND if error.kind == KILLED else error.kind, error.part)
             state = State.PRUNED if error.kind == SAME else State.FAILED
             return replace(begun, state=state, values=values, reason=error.reason, failure=failure)
+
+    def _numbers(self, configuration: Configuration) -> dict[str, Setting]:
+        """What of a conversion decides which numbers an artifact gives: a sample's are the same in every batch."""
+        part = self.space.suspects(configuration)
+        return {name: value for name, value in part.items() if self.space.by_name[name].part is not Part.BATCH} or part
 
     def _raced(self, begun: Trial, values: dict[str, float]) -> Trial:
         """Race, and race again where a worker was killed: it may have been a person, or another process's hunger."""

@@ -96,8 +96,10 @@ def test_a_limit_on_the_latency_holds(tmp_path: Path) -> None:
     assert any("are allowed" in (trial.reason or "") for trial in search.trials)
 
 
-def test_a_drop_beyond_the_limit_is_paid_for_once(tmp_path: Path) -> None:
-    of = space((1,))
+@pytest.mark.parametrize("batches", [(1,), (1, 2, 4)])
+def test_a_drop_beyond_the_limit_is_paid_for_once(tmp_path: Path, batches: tuple[int, ...]) -> None:
+    """A precision loses the same in every batch."""
+    of = space(batches)
     assert of.points is not None
     drops = {key_of(point): 0.02 if point["precision"] == "int8" else 0.0 for point in of.points}
     measurements = replay(of, drops=drops)
